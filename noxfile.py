@@ -154,9 +154,11 @@ def schemas(session: nox.Session) -> None:
 @nox.session(venv_backend="none")
 def report(session: nox.Session) -> None:
     """Render the example reports again from their records."""
-    for folder in sorted(Path("reports/examples").iterdir()):
-        if (folder / "records.jsonl").exists():
-            session.run(sys.executable, "-m", "isobench", "report", str(folder), "--quiet")
+    for folder in sorted(path.parent for path in Path("reports/examples").glob("*/summary.json")):
+        packed = folder / "run.zip"
+        run = str(packed if packed.exists() else folder)
+        command = ("report", run, "--output", str(folder), "--quiet")
+        session.run(sys.executable, "-m", "isobench", *command)
 
 
 @nox.session(venv_backend="none")

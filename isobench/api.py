@@ -12,8 +12,10 @@ evidence is taken, the report is written beside the records. No configuration fi
 is named.
 """
 
+import contextlib
 import enum
-from collections.abc import Callable, Iterable, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -28,6 +30,7 @@ from isobench.config import file as configuration
 from isobench.config import paths
 from isobench.config.options import QUICK, RunOptions
 from isobench.model import Availability, Available, Claim
+from isobench.model.bounds import LEAST_SHARE
 from isobench.model.errors import UsageError
 from isobench.model.units import TargetName, parse_duration
 from isobench.plugins.registry import Registry
@@ -46,6 +49,7 @@ _AFTER_BOUNDS: Final = (
     *("level", "value", "reference", "p95", "maximum"),
     *("blocks", "sessions"),
 )
+_measuring: Final = threading.Lock()
 _NUMBERS: Final = ("ratio", "lower", "upper", "value", "reference", "p95", "maximum")
 
 
@@ -172,7 +176,10 @@ def measure(
     Errors: UsageError for an unknown name or a value that makes no sense, UnavailableError where
     nothing that was asked for can run, both subclasses of isobench.model.errors.IsobenchError.
     KeyboardInterrupt ends the run early: what was measured is returned, with `interrupted` set.
+    Runs of one process are measured one after the other: a second call in another thread is a
+    UsageError.
     """
+    _check_share("margin", margin)
     registry, configured = _configured(config)
     preset = QUICK if quick else {}
     options = RunOptions(
@@ -188,11 +195,12 @@ def measure(
     )
     registry.permit([*options.targets, *options.require])
     chosen_workloads = loader.select(loader.find(options.folders), options.workloads)
-    observer = _Observer(say=say or _ignore)
-    cleanup.sweep_before(registry, lambda found: observer.say(str(found)))
-    chosen = selection.choose(options, registry, chosen_workloads, observer)
-    chosen = selection.prepare(chosen, options, observer.say)
-    outcome = Lifecycle(options, registry, observer).run(chosen)
+    observer = _Observer(say or _ignore)
+    with _alone():
+        cleanup.sweep_before(registry, lambda found: observer.say(str(found)))
+        chosen = selection.choose(options, registry, chosen_workloads, observer)
+        chosen = selection.prepare(chosen, options, observer.say)
+        outcome = Lifecycle(options, registry, observer).run(chosen)
     return Run(reader.load(outcome.folder), outcome.summary)
 
 
@@ -219,9 +227,10 @@ def compare(
     """Return how the ratios to native changed from one run, or several, to others.
 
     A change below `minimum_effect` (a share: 0.05 is 5 %) does not matter. UsageError: a run is on
-    both sides. IncomparableError: the sides have no cell in common, or their processors differ and
-    `anyway` is not set.
+    both sides, or `minimum_effect` is no such share. IncomparableError: the sides have no cell in
+    common, or their processors differ and `anyway` is not set.
     """
+    _check_share("minimum_effect", minimum_effect)
     options = ComparisonOptions(
         minimum_effect=minimum_effect,
         targets=tuple(targets),
@@ -234,11 +243,31 @@ def compare(
 # ---- helpers -------------------------------------------------------------------------------------
 
 
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """Exclude other runs of this process. UsageError: another thread measures."""
+    # CPUs, cgroup and spawner are those of the process: two runs would undo each other's.
+    if not _measuring.acquire(blocking=False):
+        raise UsageError(
+            "isobench.measure() is running already, in another thread of this process",
+            hint="measure one run after the other",
+        )
+    try:
+        yield
+    finally:
+        _measuring.release()
+
+
 @dataclass(frozen=True)
 class _Observer:
-    """Hands on steps in words."""
+    """Hands on steps in words. One that cannot be shown, as on a closed terminal, ends nothing."""
 
-    say: Callable[[str], None]
+    to: Callable[[str], None]
+
+    def say(self, text: str) -> None:
+        """Hand on a step."""
+        with contextlib.suppress(OSError):
+            self.to(text)
 
     def probed(self, name: TargetName, answer: Availability) -> None:
         """Hand on why a target cannot run."""
@@ -267,6 +296,15 @@ def _seconds(budget: float | str) -> float:
         return parse_duration(budget) if isinstance(budget, str) else float(budget)
     except ValueError as error:
         raise UsageError(f"budget: {error}", hint='budget="5m"') from None
+
+
+def _check_share(name: str, value: object) -> None:
+    """Check a share, as the command line does. UsageError: it is no number between 0 and 1."""
+    if not isinstance(value, int | float) or not LEAST_SHARE < value < 1:
+        raise UsageError(
+            f"{name} is a share between 0 and 1, where 0.05 is 5 %, not {value!r}",
+            hint=f"{name}=0.05",
+        )
 
 
 def _records(runs: Run | Iterable[Run]) -> list[reader.Run]:

@@ -134,7 +134,7 @@ class Analysis:
     @functools.cached_property
     def _amounts(self) -> dict[tuple[str, str], pd.DataFrame]:
         """The rows of `amounts`, by cell."""
-        return by_cell(self.amounts)
+        return self.frames.times_by_cell if self.metric == TIME.name else by_cell(self.amounts)
 
     @functools.cached_property
     def visits(self) -> pd.DataFrame:
@@ -497,9 +497,8 @@ class Analysis:
         mine = mine[mine["metric"] == TIME.name]
         if not (mine["clock"] == Clock.GUEST).any():
             return ()
-        clocks = self.frames.clocks
-        elsewhere = {name: one for (name, whose), one in clocks.items() if whose == target}
-        found = doubts.of_clock(clocks.get((workload, target)), elsewhere)
+        elsewhere = self.frames.clocks_of.get(target, {})
+        found = doubts.of_clock(elsewhere.get(workload), elsewhere)
         short = (workload, target) in self.frames.spans and not elsewhere
         if not found and short and self.frames.own_kernel(target):
             return (doubts.of_unchecked_clock(),)
@@ -509,10 +508,8 @@ class Analysis:
         """Return the doubt about a number that a payload made with a clock that is off: only times
         that isobench takes itself can be brought to the host's.
         """
-        off = [
-            one for (_, whose), one in self.frames.clocks.items()
-            if whose == target and not one.trusted
-        ]  # fmt: skip
+        clocks = self.frames.clocks_of.get(target, {}).values()
+        off = [one for one in clocks if not one.trusted]
         by_clock = self.measured(workload).is_clocked
         return (doubts.of_fact_by_clock(self.metric, off[0]),) if off and by_clock else ()
 
@@ -547,7 +544,8 @@ class Analysis:
     @functools.cached_property
     def _contention(self) -> cpu_share.Contention | None:
         """How programs competed for the CPUs in the blocks that count; None: they did not."""
-        counted = [one for one in self.run.health if one.block not in self.run.uncounted]
+        uncounted = self.run.uncounted
+        counted = [one for one in self.run.health if one.block not in uncounted]
         return cpu_share.contention(counted, self.run.metadata.host.get("cpus"))
 
     def _overlap(self, workload: WorkloadName, target: TargetName) -> float:
@@ -569,6 +567,9 @@ class Analysis:
         if "io.filesystem" in facts:
             found += doubts.of_io(workload, facts, native)
             found += doubts.of_disk(facts, self.frames.seen(target, "host.disk_cache"))
+        if self.run.metadata.plan_sha256 is not None:
+            names = dict.fromkeys((actual(target), self.reference))
+            found += doubts.of_lost_evidence([n for n in names if self.run.state(n).name is None])
         found += doubts.of_threads(facts, native)
         found += doubts.of_calls(facts, native)
         if self.run.metadata.affinity or self.duet:
@@ -595,8 +596,8 @@ class Analysis:
                     blocks=True,
                 )
             )
-        wrong = [g for g in self.run.gaps if (g.workload, g.target) == (workload, target)]
-        if any(gap.cause in (Cause.WRONG_ANSWER, Cause.UNPROVEN) for gap in wrong):
+        wrong = self.frames.gap_causes.get((workload, target), [])
+        if any(cause in (Cause.WRONG_ANSWER, Cause.UNPROVEN) for cause in wrong):
             found.append(
                 Doubt(
                     code="broken-trials",
@@ -634,8 +635,8 @@ class Analysis:
         """Return in how many blocks that count a cell took part."""
         cells = [(workload, target)]
         if actual(target) == self.reference:  # native and its control leave with the last target
-            cells = [cell for cell in self.comparisons if cell[0] == workload]
-        if not cells or not {*cells} <= {*self.left}:
+            cells = self._compared.get(workload, [])
+        if not cells or not all(cell in self.left for cell in cells):
             return self.blocks
         last = max(self.left[cell].block for cell in cells)
         blocks = self.frames.times["block"]
@@ -694,6 +695,14 @@ class Analysis:
             for target in self.targets
             if actual(target) != self.reference and self.column(workload, target) is not None
         ]
+
+    @functools.cached_property
+    def _compared(self) -> dict[WorkloadName, list[tuple[WorkloadName, TargetName]]]:
+        """The same by workload."""
+        found: dict[WorkloadName, list[tuple[WorkloadName, TargetName]]] = {}
+        for cell in self.comparisons:
+            found.setdefault(cell[0], []).append(cell)
+        return found
 
     def undecided(self, share: float) -> list[tuple[WorkloadName, TargetName]]:
         """Return the cells that have not left, and whose intervals decide nothing after this share
@@ -779,21 +788,21 @@ class Analysis:
         pairs = [(w, t) for w in self.workloads for t in self.targets if t != self.reference]
         return [cell for pair in pairs if (cell := self.cell(*pair)) is not None]
 
+    @functools.cached_property
+    def statuses(self) -> dict[tuple[WorkloadName, TargetName], Status]:
+        """The status of each of these cells."""
+        return {(cell.workload, cell.target): cell.verdict.status for cell in self.cells}
+
     @property
     def all_cells(self) -> list[Cell]:
         """The cells of all metrics of the run, those of time first."""
         return [cell for metric in self.metrics for cell in self.of(metric).cells]
 
-    def _loss_doubts(self) -> tuple[Doubt, ...]:
-        losses = self.run.losses
-        return doubts.of_losses(losses.lines, len(losses.blocks), losses.first)
-
     def run_doubts(self) -> list[Doubt]:
         """Return doubts about the run as a whole."""
         host = self.run.metadata.host
         found = [
-            *doubts.of_lost_blocks(self.run.lost_blocks, len(self.run.health)),
-            *self._loss_doubts(),
+            *loss_doubts(self.run),
             *doubts.of_blocks(self.run.health, len(self.run.invalid_blocks)),
             *doubts.of_load(host.get("load"), host.get("cpus")),
         ]
@@ -812,6 +821,15 @@ class Analysis:
                 found.append(doubts.of_drift(change.change, change.low, change.high))
                 break
         return found
+
+
+def loss_doubts(run: Run) -> tuple[Doubt, ...]:
+    """Return the doubts about a run of which records are missing or damaged."""
+    losses = run.losses
+    return (
+        *doubts.of_lost_blocks(run.lost_blocks, len(run.health)),
+        *doubts.of_losses(losses.lines, len(losses.blocks), losses.first),
+    )
 
 
 def _bias_doubt(biases: Mapping[WorkloadName, Interval]) -> Doubt:

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
@@ -14,17 +15,25 @@ from isobench.model import (
     Cause,
     Claim,
     ClaimKind,
+    ClaimVerdict,
     Published,
     Status,
     Technology,
     Verdict,
 )
 from isobench.model.units import TargetName
+from isobench.storage.documents import METADATA
 from isobench.storage.reader import Run
 from isobench.storage.schema import ClaimResult, PublishedFigure, TargetSummary
 
 _USUAL: Final = 0.95
+_OF_RUN: Final = "-of-this-run"
+"""What is added to the id of a claim of run.json that a claim of the documents has."""
 _NOISE: Final = frozenset({"noise-floor", "control-bias"})
+_MOST_CONTRASTS: Final = 5_000
+"""Estimates at a margin, a level or a reference of its own that the claims of a run may ask for all
+together. Each takes some milliseconds.
+"""
 _COMPARING: Final = (ClaimKind.EQUIVALENT, ClaimKind.ORDER, ClaimKind.BOUND)
 
 
@@ -41,11 +50,26 @@ def _documents_claims(path: Any) -> tuple[Claim, ...]:  # noqa: ANN401 - a path 
 def claims_of(run: Run, added: Sequence[Claim] = ()) -> tuple[Claim, ...]:
     """Return the claims to judge on a run: the documents', those it was made with, and those added.
 
-    Of two with one id the later stands: a user may put a sentence of the documents otherwise.
+    A user may put a sentence of the documents otherwise: an added claim takes the place of one with
+    its id. A claim of run.json does not, since anybody may have made the run.
     """
-    own = claiming.of_table(run.metadata.claims, origin="run.json")
-    chosen = {claim.id: claim for claim in (*documents_claims(), *own, *added)}
+    own = claiming.of_table(run.metadata.claims, origin=METADATA)
+    added = [_as_recorded(claim, own) for claim in added]
+    chosen = {claim.id: claim for claim in documents_claims()}
+    given = {claim.id for claim in added}
+    for claim in own:
+        if claim.id not in chosen:
+            chosen[claim.id] = claim
+        elif claim.id not in given:
+            name = f"{claim.id}{_OF_RUN}"
+            chosen[name] = replace(claim, id=name)
+    chosen |= {claim.id: claim for claim in added}
     return tuple(chosen.values())
+
+
+def _as_recorded(claim: Claim, own: Sequence[Claim]) -> Claim:
+    """Return a claim as run.json has it, if that is the same: a report looks the same each time."""
+    return next((one for one in own if one == replace(claim, origin=one.origin)), claim)
 
 
 def published_figures() -> tuple[Published, ...]:
@@ -61,7 +85,7 @@ def judge_claims(
     technologies = {item.name: item.technology for item in targets}
     asked = {name: _Asked(analysis.of(name), technologies) for name in analysis.metrics}
     facts = [_facts(item) for item in targets]
-    judged = [claiming.judge(claim, list(_cells(asked, claim)), facts) for claim in claims]
+    judged = [*_judged(claims, asked, facts)]
     figures = published_figures()
     shipped = {claim.id: claim.origin for claim in documents_claims()}
     return tuple(
@@ -82,10 +106,29 @@ def judge_claims(
     )
 
 
-def _cells(asked: Mapping[str, "_Asked"], claim: Claim) -> Iterator[claiming.CellFacts]:
-    """Yield the cells that a claim may speak of; none where no workload has its metric."""
-    if claim.metric in asked:
-        yield from asked[claim.metric].cells(claim)
+def _judged(
+    claims: Sequence[Claim],
+    asked: Mapping[str, "_Asked"],
+    facts: Sequence[claiming.TargetFacts],
+) -> Iterator[ClaimVerdict]:
+    """Yield how each claim stands. One that asks for more estimates than there is time for is not
+    tested: anybody may have written the claims of a run.
+    """
+    left = _MOST_CONTRASTS
+    for claim in claims:
+        # No workload may have its metric.
+        own = asked.get(claim.metric)
+        wanted = 0 if own is None else own.contrasts(claim)
+        if own is None or wanted > left:
+            verdict = claiming.judge(claim, [], facts)
+        else:
+            verdict = claiming.judge(claim, list(own.cells(claim)), facts)
+        if wanted > left:
+            why = f"of {wanted:,} comparisons of its own, {left:,} are left to the claims of a run"
+            verdict = replace(verdict, sentence=f"Not tested: {why}.")
+        else:
+            left -= wanted
+        yield verdict
 
 
 def _facts(item: TargetSummary) -> claiming.TargetFacts:
@@ -134,18 +177,41 @@ class _Asked:
 
     def cells(self, claim: Claim) -> Iterator[claiming.CellFacts]:
         """Yield the cells that a claim may speak of."""
+        references = self._references(claim)
+        for cell, technology in self._chosen(claim):
+            for reference in references:
+                if reference != cell.target:
+                    facts = self._cell(claim, cell, technology, reference)
+                    if facts is not None:
+                        yield facts
+        if claim.kind is ClaimKind.CHECKSUM:
+            yield from self._unmeasured_answers(claim)
+
+    def contrasts(self, claim: Claim) -> int:
+        """Return for how many estimates of its own a claim asks."""
+        usual = self._is_usual(claim)
+        references = self._references(claim)
+        own = [name for name in references if not usual or name != self._analysis.reference]
+        if claim.kind not in _COMPARING or not own:
+            return 0
+        return len(own) * sum(1 for _ in self._chosen(claim))
+
+    def _chosen(self, claim: Claim) -> Iterator[tuple[Cell, Technology]]:
         for cell in self._analysis.cells:
             technology = self._technologies.get(cell.target)
             if technology is None or claim.technology not in {"", technology}:
                 continue
             if claim.targets and cell.target not in claim.targets:
                 continue
-            for reference in self._references(claim, cell.target):
-                facts = self._cell(claim, cell, technology, reference)
-                if facts is not None:
-                    yield facts
-        if claim.kind is ClaimKind.CHECKSUM:
-            yield from self._unmeasured_answers(claim)
+            if claiming.selects(claim, cell.workload):
+                yield cell, technology
+
+    def _margin(self, claim: Claim) -> float:
+        return self._analysis.margin if claim.margin is None else 1 + claim.margin
+
+    def _is_usual(self, claim: Claim) -> bool:
+        """Return whether a claim has the margin and the level at which cells are judged anyway."""
+        return self._margin(claim) == self._analysis.margin and claim.level == _USUAL
 
     def _unmeasured_answers(self, claim: Claim) -> Iterator[claiming.CellFacts]:
         """Yield the cells with wrong answers alone: they have no value, and refute a claim."""
@@ -161,18 +227,17 @@ class _Asked:
                     checks_equal=False,
                 )
 
-    def _references(self, claim: Claim, target: TargetName) -> list[TargetName]:
+    def _references(self, claim: Claim) -> list[TargetName]:
         """Return the targets that the claim compares with: one by name, or those of a
         technology.
         """
         if claim.reference in {"native", self._analysis.reference}:
             return [self._analysis.reference]
-        named = [
+        return [
             name
             for name in self._analysis.targets
             if claim.reference in {name, self._technologies.get(name)}
         ]
-        return [name for name in named if name != target]
 
     def _cell(
         self, claim: Claim, cell: Cell, technology: Technology, reference: TargetName
@@ -209,8 +274,8 @@ class _Asked:
         self, claim: Claim, cell: Cell, reference: TargetName
     ) -> tuple[Verdict, float, int | None] | None:
         """Return the verdict at the claim's margin, that margin, and blocks that would decide."""
-        margin = self._analysis.margin if claim.margin is None else 1 + claim.margin
-        usual = margin == self._analysis.margin and claim.level == _USUAL
+        margin = self._margin(claim)
+        usual = self._is_usual(claim)
         compares = claim.kind in _COMPARING
         if not compares or (usual and reference == self._analysis.reference):
             return cell.verdict, self._analysis.margin, cell.needed

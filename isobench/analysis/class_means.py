@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from isobench import stats
 from isobench.analysis import verdict
 from isobench.analysis.cells import LEVEL, Analysis
-from isobench.evidence.doubts import NEVER_FASTER
+from isobench.evidence.doubts import UNEVEN
 from isobench.evidence.host_time import HostCheck
 from isobench.model import Doubt, Estimate, Interval, Status, Verdict
 from isobench.model.plan import second
@@ -160,7 +160,7 @@ def _class_mean(
         blocks_needed=needed,
         host=_unseen(analysis, names, target),
     )
-    own = {cell.workload: cell.verdict.status for cell in analysis.cells if cell.target == target}
+    own = {name: analysis.statuses.get((name, target)) for name in names}
     near = judged.status is Status.NEAR_NATIVE
     open_question = judged.status in (Status.INCONCLUSIVE, Status.UNPROVEN)
     return dataclasses.replace(
@@ -169,16 +169,19 @@ def _class_mean(
         log_ratios=means.to_numpy(float),
         sessions=int(np.unique(sessions).size),
         needed=needed if open_question else None,
-        unlike=tuple(name for name in names if near and own.get(name) in _UNLIKE),
+        unlike=tuple(name for name in names if near and own[name] in _UNLIKE),
     )
 
 
 def _unseen(
     analysis: Analysis, names: Sequence[WorkloadName], target: TargetName
 ) -> HostCheck | None:
-    """Return the host's check of a workload in which the host did not see a faster target."""
+    """Return the host's check of the workload in which the host saw least of what speaks for a
+    target; None where no workload has one.
+    """
     checks = (analysis.host_check(name, target) for name in names)
-    return next((one for one in checks if one is not None and not one.is_faster), None)
+    known = [one for one in checks if one is not None]
+    return min(known, key=lambda one: (not one.is_hidden, one.is_faster), default=None)
 
 
 def _inherited(
@@ -187,5 +190,5 @@ def _inherited(
     """Yield the doubts that take a workload its verdict: they take it from the mean as well."""
     for name in names:
         for doubt in analysis.doubts(name, target):
-            if doubt.blocks or doubt.code in NEVER_FASTER:
+            if doubt.blocks or doubt.code in UNEVEN:
                 yield dataclasses.replace(doubt, detail=f"{name}: {doubt.detail}")

@@ -13,7 +13,7 @@ import pandas as pd
 from isobench import stats
 from isobench.analysis.warmup import WarmupProfile, warmup_profile_of
 from isobench.evidence import clock, host_time
-from isobench.model import TIME, Clock, Fact, Metric
+from isobench.model import TIME, TURNS, Cause, Clock, Fact, Metric
 from isobench.model.plan import actual, is_partner
 from isobench.model.units import TargetName, Unit, WorkloadName
 from isobench.storage.reader import Run
@@ -60,6 +60,14 @@ class Frames:
         """Return the samples of one name of a cell by block, as recorded."""
         mine = self.recorded(workload, target)
         return mine[mine["metric"] == name].groupby("block")["value"].median()
+
+    @functools.cached_property
+    def gap_causes(self) -> dict[tuple[str, str], list[Cause]]:
+        """The causes of the gaps of each cell: looked for once, however many gaps there are."""
+        found: dict[tuple[str, str], list[Cause]] = {}
+        for gap in self.run.gaps:
+            found.setdefault((gap.workload, gap.target), []).append(gap.cause)
+        return found
 
     # ---- amounts ---------------------------------------------------------------------------------
 
@@ -191,6 +199,14 @@ class Frames:
         return {cell: one for cell, one in found.items() if one is not None}
 
     @functools.cached_property
+    def clocks_of(self) -> dict[str, dict[str, clock.ClockCheck]]:
+        """The same by target and workload."""
+        found: dict[str, dict[str, clock.ClockCheck]] = {}
+        for (workload, target), one in self.clocks.items():
+            found.setdefault(target, {})[workload] = one
+        return found
+
+    @functools.cached_property
     def untrusted(self) -> dict[tuple[str, str], pd.DataFrame]:
         """The spans that bring a cell's times to the host's clock, where the one inside is off."""
         found = {}
@@ -219,15 +235,21 @@ class Frames:
         pairs = [(own[block], others[block]) for block in sorted(own.keys() & others.keys())]
         shares = np.array([one.share / other.share for one, other in pairs])
         ratios = np.array([one.work / other.work for one, other in pairs])
-        both = [stats.estimate(np.log(found), level=host_time.LEVEL) for found in (shares, ratios)]
-        share, ratio = both
-        if share is None or ratio is None:
+        wholes = np.array([one.reported / one.seen for one, _ in pairs])
+        share, ratio, whole = (
+            stats.estimate(np.log(found), level=host_time.LEVEL)
+            for found in (shares, ratios, wholes)
+        )
+        if share is None or ratio is None or whole is None:
             return None
         return host_time.HostCheck(
             share=share.ratio,
             share_upper=share.interval.high,
             ratio_upper=ratio.interval.high,
-            is_known=all(one.is_known and other.is_known for one, other in pairs),
+            way=host_time.way([one for one, _ in pairs]),
+            whole=whole.ratio,
+            whole_lower=whole.interval.low,
+            is_known=host_time.is_known(pairs),
         )
 
     def turns(self, workload: WorkloadName, target: TargetName) -> dict[int, host_time.Turns]:
@@ -242,33 +264,37 @@ class Frames:
         Times are by the host's clock where the one inside is not trusted.
         """
         mine = self.recorded(workload, target)
-        times = self._times_by_cell.get((workload, target))
+        times = self.times_by_cell.get((workload, target))
         if times is None:
             return {}
         reported = (times["amount"] * times["operations"]).groupby(times["block"]).sum() * SECONDS
-        seen = mine[mine["metric"] == host_time.TURNS]
+        seen = mine[mine["metric"] == TURNS]
         seen = seen.groupby("block")[["value", "operations"]].sum()
         if not seen.empty:
-            # The payload of a partner is native's own.
-            payload = self.reference if is_partner(self.reference, target) else target
-            short = self.by_block(workload, payload, host_time.SHORT_TURN)
-            untimed = self._untimed_share.get(workload, 0.0)
-            return _turns_by_block(
-                reported * (1 + untimed), seen["value"], seen["operations"], short
-            )
+            share = self._untimed_share.get(workload, 0.0)
+            rest = self.by_block(workload, target, host_time.ONE_LOOP)
+            untimed = share * reported
+            if rest.empty:
+                # Older runs had one such turn for all of native's, without an untimed pass.
+                payload = self.reference if is_partner(self.reference, target) else target
+                rest = self.by_block(workload, payload, host_time.SHORT_TURN)
+                reported, untimed = reported + untimed, pd.Series(0.0, index=reported.index)
+            return _turns_by_block(reported, seen["value"], seen["operations"], rest, untimed)
         # A visit ends with its last iteration, and begins with a warm-up pass.
         spans = mine[mine["metric"] == "span.host"].groupby("block")["value"]
         warmup = mine[mine["metric"] == "warmup"].groupby("block")["value"].sum()
-        seen_all, counts = spans.sum(), times.groupby("block").size()
+        # A program whose lines all arrive at once has a span of 0.
+        seen_all, counts = spans.sum().clip(lower=1.0), times.groupby("block").size()
         none = pd.Series(0.0, index=seen_all.index)
-        return _turns_by_block(reported.add(warmup, fill_value=0.0), seen_all, counts, none)
+        return _turns_by_block(reported.add(warmup, fill_value=0.0), seen_all, counts, none, none)
 
     @functools.cached_property
     def _untimed_share(self) -> dict[WorkloadName, float]:
         return {item.workload: item.untimed_share for item in self.run.plan.work}
 
     @functools.cached_property
-    def _times_by_cell(self) -> dict[tuple[str, str], pd.DataFrame]:
+    def times_by_cell(self) -> dict[tuple[str, str], pd.DataFrame]:
+        """The rows of `times`, by cell."""
         return by_cell(self.times)
 
     # ---- facts -----------------------------------------------------------------------------------
@@ -305,17 +331,23 @@ class Frames:
 
 
 def _turns_by_block(
-    reported: pd.Series, seen: pd.Series, counts: pd.Series, short: pd.Series
+    reported: pd.Series,
+    seen: pd.Series,
+    counts: pd.Series,
+    rest: pd.Series,
+    untimed: pd.Series,
 ) -> dict[int, host_time.Turns]:
     """Return turns by block from columns by block; blocks without a time are left out."""
-    table = pd.DataFrame({"reported": reported, "seen": seen, "count": counts, "short": short})
+    columns = {"reported": reported, "seen": seen, "count": counts, "rest": rest}
+    table = pd.DataFrame({**columns, "untimed": untimed})
     table = table[(table["reported"] > 0) & (table["seen"] > 0) & (table["count"] > 0)]
     return {
         int(str(row["block"])): host_time.Turns(
             reported=float(row["reported"]),
             seen=float(row["seen"]),
             count=int(row["count"]),
-            short=None if np.isnan(row["short"]) else float(row["short"]),
+            rest=None if np.isnan(row["rest"]) else float(row["rest"]),
+            untimed=float(row["untimed"]),
         )
         for row in table.rename_axis("block").reset_index().to_dict("records")
     }

@@ -65,10 +65,9 @@ def _by_class(
     for each in cells:
         together.setdefault((each.workload.partition(".")[0], each.metric), []).append(each)
     names = sorted(dict.fromkeys(name for name, _ in together), key=classes.rank)
+    places = {name: place for place, name in enumerate(names)}
     near = f"near-native (within {100 * (margin - 1):g} %)"
-    for name, metric in sorted(
-        together, key=lambda key: (names.index(key[0]), *_time_first(key[1]))
-    ):
+    for name, metric in sorted(together, key=lambda key: (places[key[0]], *_time_first(key[1]))):
         own = together[name, metric]
         timed = _start_sentence(own, starts) if name == classes.START_UP else ""
         clauses = "; ".join(_ratios(own) if quick else _clauses(own, near))
@@ -127,7 +126,8 @@ def _start_sentence(cells: Sequence[Verdict], starts: StartTimes) -> str:
                 if each.workload == workload and each.estimate is not None
             )
             kind = workload.partition(".")[2] or workload
-            return f"A {kind} start takes {_times(sorted(found), ratios)}."
+            article = "An" if kind[0] in "aeiou" else "A"
+            return f"{article} {kind} start takes {_times(sorted(found), ratios)}."
     return ""
 
 
@@ -266,7 +266,7 @@ def _undecided(cells: Sequence[Verdict], open_cells: Sequence[OpenCell]) -> str:
     if not number:
         return "No cell is undecided."
     command, settled = best_command(open_cells)
-    verb = "is" if number == 1 and len(cells) == 1 else "are"
+    verb = "is" if number == 1 else "are"
     share = f"{number} of {counted(len(cells), 'cell')} {verb} undecided"
     if not command:
         return f"{share}."

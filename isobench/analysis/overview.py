@@ -29,7 +29,8 @@ def _entry(cells: Sequence[CellSummary], mean: ClassMeanSummary | None) -> Overv
     figure = mean or (cells[0] if len(cells) == 1 else None)
     with_ratio = [cell for cell in cells if cell.ratio is not None]
     ratios = sorted(cell.ratio for cell in with_ratio if cell.ratio is not None)
-    seconds = sorted(cell.value for cell in cells if cell.value is not None)
+    # A start of no time is in records that were changed: it has no place on a scale.
+    seconds = sorted(cell.value for cell in cells if cell.value)
     worst = max(with_ratio, key=lambda cell: cell.ratio or 0, default=None)
     is_start = cells[0].group == classes.START_UP
     return OverviewEntry(

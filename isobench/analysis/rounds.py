@@ -4,8 +4,8 @@ In a round every target makes one turn right after the others, so that they meet
 The block stays the unit of the statistics: what follows is how its rounds become one value.
 """
 
-from collections.abc import Callable, Collection
-from typing import Final
+from collections.abc import Callable, Collection, Mapping
+from typing import Final, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -18,6 +18,8 @@ TRIM: Final = 0.2
 """The share of rounds that is left out at each end of a block, of log(target / native)."""
 FASTEST: Final = 0.2
 """The share of turns, the fastest of a target, that count where interruptions only add time."""
+_BITS: Final = 32
+"""Of the number of a round; that of its block stands above."""
 _FEWEST: Final = 5
 """Of fewer rounds the median of log(target / native) counts."""
 
@@ -71,15 +73,17 @@ def levels(
     `whole` every turn counts (`by_round`).
     """
     logs = _logs(turns)
-    if reference not in logs.columns:
-        return logs.iloc[:0, :0]
-    own = logs[reference].groupby(level="block").median()
-    found = {reference: own}
-    for target in map(TargetName, logs.columns):
+    if reference not in logs:
+        return pd.DataFrame()
+    blocks = pd.Index(np.unique(turns["block"].to_numpy(np.int64)), name="block")
+    own = logs[reference]
+    medians = pd.Series(own.logs).groupby(own.blocks).median().reindex(blocks)
+    found = {reference: medians}
+    for target in logs:
         if target == reference or is_partner(reference, target):
             continue
         both = _pairs(logs, reference, target)
-        found[target] = own + _of_blocks(both, by_round if target in whole else estimator)
+        found[target] = medians + _of_blocks(both, by_round if target in whole else estimator)
     return pd.DataFrame({target: np.exp(values) for target, values in found.items()})
 
 
@@ -97,40 +101,74 @@ def error(
     the error of the whole is half of their difference. `turns` is as for `levels`.
     """
     logs = _logs(turns)
-    if not {reference, target} <= {*logs.columns}:
+    if not {reference, target} <= {*logs}:
         return None
     both = _pairs(logs, reference, target)
-    counts = both.groupby(level="block").size()
-    both = both[both.index.get_level_values("block").isin(counts.index[counts >= 2 * _FEWEST])]
-    if both.empty:
+    _, begins, at, counts = np.unique(
+        both.blocks, return_index=True, return_inverse=True, return_counts=True
+    )
+    many = counts[at] >= 2 * _FEWEST
+    if not many.any():
         return None
-    is_odd = both.groupby(level="block").cumcount() % 2 == 1
-    halves = [_of_blocks(half, estimator) for half in (both[is_odd], both[~is_odd])]
+    is_odd = (np.arange(at.size) - begins[at]) % 2 == 1
+    halves = [_of_blocks(both.only(many & half), estimator) for half in (is_odd, ~is_odd)]
     return float(np.sqrt(np.mean((halves[0] - halves[1]).to_numpy(float) ** 2))) / 2
 
 
-def _logs(turns: pd.DataFrame) -> pd.DataFrame:
-    """Return the logarithms of all turns: index (block, iteration), columns targets."""
-    wide = turns.pivot_table(
-        index=["block", "iteration"], columns="target", values="amount", aggfunc="first"
-    )
-    return pd.DataFrame(np.log(wide.where(wide > 0)))
+# Not a table of rounds and targets: anybody may have written the records of a run, and a target
+# with rounds of its own would add rows for all others.
 
 
-def _pairs(logs: pd.DataFrame, reference: TargetName, target: TargetName) -> pd.DataFrame:
-    """Return the rounds in which a target and native both have a turn."""
-    beside = partner(reference, target)
-    other = logs[beside] if beside in logs.columns else logs[reference]
-    return pd.DataFrame({"target": logs[target], "native": other}).dropna()
+class _Turns(NamedTuple):
+    """The turns of a target, by block and round."""
+
+    keys: NDArray[np.int64]
+    """Block and round, rising."""
+    logs: Floats
+
+    @property
+    def blocks(self) -> NDArray[np.int64]:
+        return self.keys >> _BITS
 
 
-def _of_blocks(both: pd.DataFrame, estimator: Estimator) -> pd.Series:
+class _Pairs(NamedTuple):
+    """The rounds in which a target and native both have a turn."""
+
+    blocks: NDArray[np.int64]
+    target: Floats
+    native: Floats
+
+    def only(self, chosen: NDArray[np.bool_]) -> "_Pairs":
+        return _Pairs(self.blocks[chosen], self.target[chosen], self.native[chosen])
+
+
+def _logs(turns: pd.DataFrame) -> dict[TargetName, _Turns]:
+    """Return the logarithms of the turns of each target, the first of each round."""
+    turns = turns.dropna(subset="amount")
+    block, number = (turns[name].to_numpy(np.int64) for name in ("block", "iteration"))
+    keys, amounts = (block << _BITS) + number, turns["amount"].to_numpy(float)
+    found = {}
+    for target, places in turns.groupby("target", observed=True).indices.items():
+        own, first = np.unique(keys[places], return_index=True)
+        values = amounts[places][first]
+        found[TargetName(str(target))] = _Turns(own[values > 0], np.log(values[values > 0]))
+    return found
+
+
+def _pairs(logs: Mapping[TargetName, _Turns], reference: TargetName, target: TargetName) -> _Pairs:
+    ours, others = logs[target], logs.get(partner(reference, target), logs[reference])
+    at = np.searchsorted(others.keys, ours.keys)
+    both = np.zeros(at.size, bool)
+    inside = at < others.keys.size
+    both[inside] = others.keys[at[inside]] == ours.keys[inside]
+    return _Pairs(ours.blocks[both], ours.logs[both], others.logs[at[both]])
+
+
+def _of_blocks(both: _Pairs, estimator: Estimator) -> pd.Series:
     """Return the logarithm of the ratio of each block."""
-    blocks = both.index.get_level_values("block").to_numpy()
-    values = both.to_numpy(float)
-    each, begins, counts = np.unique(blocks, return_index=True, return_counts=True)
+    each, begins, counts = np.unique(both.blocks, return_index=True, return_counts=True)
     ratios = [
-        estimator(values[at : at + count, 0], values[at : at + count, 1])
+        estimator(both.target[at : at + count], both.native[at : at + count])
         for at, count in zip(begins, counts, strict=True)
     ]
     return pd.Series(ratios, index=pd.Index(each, name="block"), dtype=float)

@@ -6,7 +6,7 @@ import math
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -69,14 +69,36 @@ __all__ = [
 _LAST_BLOCKS: Final = 5
 
 
-def _status(
-    name: TargetName, state: TargetState, analysis: Analysis
-) -> tuple[TargetStatus, str | None]:
+class _About(NamedTuple):
+    """What a run says about its targets: looked for once, however many targets there are."""
+
+    measured: frozenset[TargetName]
+    gaps: Mapping[TargetName, Sequence[Gap]]
+    bases: Mapping[TargetName, TargetName]
+    """The targets that variations vary."""
+    left_out: frozenset[str]
+
+
+def _about(analysis: Analysis) -> _About:
+    metadata = analysis.run.metadata
+    gaps: dict[TargetName, list[Gap]] = {}
+    for gap in analysis.run.gaps:
+        gaps.setdefault(gap.target, []).append(gap)
+    left_out = metadata.left_out or LeftOut()
+    return _About(
+        measured=frozenset(analysis.targets),
+        gaps=gaps,
+        bases={one.name: one.base for one in metadata.variations},
+        left_out=frozenset(left_out.targets),
+    )
+
+
+def _status(name: TargetName, state: TargetState, about: _About) -> tuple[TargetStatus, str | None]:
     if state.status == "unavailable":
         return TargetStatus.UNAVAILABLE, state.reason
-    if name in analysis.targets:
+    if name in about.measured:
         return TargetStatus.MEASURED, None
-    causes = [gap for gap in analysis.run.gaps if gap.target == name]
+    causes = about.gaps.get(name, ())
     for cause, status in (
         (Cause.UNPROVEN, TargetStatus.UNPROVEN),
         (Cause.UNAVAILABLE, TargetStatus.UNAVAILABLE),
@@ -117,16 +139,16 @@ def _parity(analysis: Analysis, name: TargetName) -> Iterator[ParityDifference]:
         yield ParityDifference(label=one.label, native=one.native, target=one.target)
 
 
-def _target(item: TargetEntry, analysis: Analysis) -> TargetSummary:
-    metadata, state = analysis.run.metadata, analysis.run.state(item.name)
+def _target(item: TargetEntry, analysis: Analysis, about: _About) -> TargetSummary:
+    state = analysis.run.state(item.name)
     native, seen = analysis.run.state(analysis.reference), prove.gather(state.facts)
-    status, reason = _status(item.name, state, analysis)
+    status, reason = _status(item.name, state, about)
     return TargetSummary(
         name=item.name,
         technology=item.technology,
         asked=item.asked,
-        left_out=metadata.left_out is not None and item.name in metadata.left_out.targets,
-        variation_of=next((v.base for v in metadata.variations if v.name == item.name), None),
+        left_out=item.name in about.left_out,
+        variation_of=about.bases.get(item.name),
         status=status,
         version=state.version,
         reason=reason,
@@ -450,7 +472,8 @@ def _metric_noise(analysis: Analysis) -> dict[str, dict[str, float | None]]:
 def summarise(run: Run, claims: Sequence[Claim]) -> Summary:
     """Return the whole of summary.json for a run, these claims judged on it."""
     analysis = Analysis(run)
-    targets = [_target(item, analysis) for item in run.metadata.targets]
+    about = _about(analysis)
+    targets = [_target(item, analysis, about) for item in run.metadata.targets]
     technologies = {item.name: item.technology for item in targets}
     varied = [item.name for item in targets if item.variation_of]
     apart = {second(analysis.reference), *varied}

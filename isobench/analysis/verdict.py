@@ -5,7 +5,7 @@ from math import log
 from typing import Final
 
 from isobench import stats
-from isobench.evidence.doubts import NEVER_FASTER, of_unseen_speed
+from isobench.evidence.doubts import UNEVEN, UNEVEN_RATIO, of_unseen_speed
 from isobench.evidence.host_time import HostCheck
 from isobench.model import TIME, Doubt, Estimate, Interval, Metric, Status, Verdict
 from isobench.model.units import TargetName, WorkloadName
@@ -62,9 +62,12 @@ def judge(
         # Nothing is to be decided about native itself.
         is_open_control = "#" in target and status is Status.INCONCLUSIVE
         found.extend([_open_control(estimate)] if is_open_control else reasons)
-        if status is Status.FASTER and NEVER_FASTER & {doubt.code for doubt in found}:
+        if UNEVEN & {doubt.code for doubt in found} and (
+            status is Status.FASTER
+            or (status is Status.SLOWER and estimate.interval.low < UNEVEN_RATIO)
+        ):
             status = Status.UNPROVEN
-        if status is Status.FASTER and host is not None and not host.is_faster:
+        if host is not None and _rests_on_payload(target, status, host):
             status = Status.UNPROVEN
             found.append(of_unseen_speed(host))
         # The control is native itself: nothing is to be explained.
@@ -78,6 +81,14 @@ def judge(
         estimate=estimate,
         doubts=tuple(found),
     )
+
+
+def _rests_on_payload(target: TargetName, status: Status, host: HostCheck) -> bool:
+    """Return whether the host has not seen what speaks for a target."""
+    if status is Status.FASTER:
+        return not host.is_faster
+    # The control's program is native's: what it reports is not in question.
+    return status is Status.NEAR_NATIVE and host.is_hidden and "#" not in target
 
 
 # Doubts
@@ -224,7 +235,7 @@ def _open_control(estimate: Estimate) -> Doubt:
         code="wide-interval",
         detail="native against itself lies in"
         f" {interval_text(estimate.interval.ends)}, which reaches across the margin",
-        advice="this is the control and no target: its width is the noise floor of the workload",
+        advice="this is the control and no target: it shows how noisy the workload was",
     )
 
 

@@ -22,6 +22,7 @@ from isobench.model import (
 )
 from isobench.model.units import TargetName, WorkloadName
 from isobench.model.wording import (
+    NO_TEST,
     TOO_FEW,
     duration_text,
     interval_text,
@@ -149,13 +150,16 @@ def judge(claim: Claim, cells: Sequence[CellFacts], targets: Sequence[TargetFact
         case ClaimKind.CHECKSUM:
             # A target with wrong answers alone is not measured, and refutes the claim.
             wrong = {cell.target for cell in cells if cell.checks_equal is False}
-            chosen = [each for each in subjects if each in measured or _failed(each, wrong)]
+            chosen = [
+                each
+                for each in subjects
+                if each.status is TargetStatus.MEASURED or _failed(each, wrong)
+            ]
             findings = list(_judge_cells(claim, cells, chosen))
         case _:
             findings = list(_judge_cells(claim, cells, measured))
     axes = {
-        axis: _combined([each.status for each in findings if each.axis == axis])
-        for axis in dict.fromkeys(each.axis for each in findings)
+        axis: _combined([each.status for each in own]) for axis, own in _by_axis(findings).items()
     }
     status = _combined(list(axes.values()))
     untested = status is _UNTESTED
@@ -168,6 +172,14 @@ def judge(claim: Claim, cells: Sequence[CellFacts], targets: Sequence[TargetFact
         axes={} if evident or claim.limits else axes,
         change=_change(claim, findings, status),
     )
+
+
+def _by_axis(findings: Sequence[_Finding]) -> dict[str, list[_Finding]]:
+    """Return findings by class of workloads, or by fact, in their order."""
+    found: dict[str, list[_Finding]] = {}
+    for each in findings:
+        found.setdefault(each.axis, []).append(each)
+    return found
 
 
 def _applies_to(claim: Claim, target: TargetFacts) -> bool:
@@ -275,12 +287,12 @@ def _judge_cells(
     claim: Claim, cells: Sequence[CellFacts], targets: Sequence[TargetFacts]
 ) -> Iterator[_Finding]:
     """Yield a finding for each cell of the claim, and for each target without such a cell."""
-    names = [target.name for target in targets]
+    names = dict.fromkeys(target.name for target in targets)
     chosen_cells = [
         cell
         for cell in cells
         if cell.target in names
-        and _selects(claim.workloads, cell.workload)
+        and selects(claim, cell.workload)
         and condition.holds(
             claim.when,
             {
@@ -293,13 +305,12 @@ def _judge_cells(
         and (claim.kind is not ClaimKind.CHECKSUM or cell.checks_equal is not None)
     ]
     selected = claim.workloads or tuple(cell.workload for cell in chosen_cells)
+    together: dict[tuple[str, TargetName], list[CellFacts]] = {}
+    for cell in chosen_cells:
+        together.setdefault((_class(cell.workload), cell.target), []).append(cell)
     for axis in dict.fromkeys(_class(workload) for workload in selected):
         for name in names:
-            own = [
-                cell
-                for cell in chosen_cells
-                if cell.target == name and _class(cell.workload) == axis
-            ]
+            own = together.get((axis, name), [])
             yield from (_finding(claim, cell, axis) for cell in own)
             if not own:
                 text = f"{name} has no such cell" + _metric_words(claim) + _together_with(claim)
@@ -310,9 +321,10 @@ def _class(workload: str) -> str:
     return workload.partition(".")[0]
 
 
-def _selects(selectors: Sequence[str], workload: str) -> bool:
-    """Return whether a workload or its class is among the selectors; without selectors, always."""
-    return not selectors or workload in selectors or _class(workload) in selectors
+def selects(claim: Claim, workload: str) -> bool:
+    """Return whether a claim names a workload or its class. One that names none is about all."""
+    names = claim.workloads
+    return not names or workload in names or _class(workload) in names
 
 
 def _finding(claim: Claim, cell: CellFacts, axis: str) -> _Finding:
@@ -445,8 +457,9 @@ def _sentence(
     were not asked.
     """
     parts = []
+    by_axis = _by_axis(findings)
     for axis, status in axes.items():
-        own = [each for each in findings if each.axis == axis]
+        own = by_axis[axis]
         if claim.evidence:
             words = _fact_words(own, status, claim.evidence[axis])
         else:
@@ -522,7 +535,7 @@ def _untested(claim: Claim, targets: Sequence[TargetFacts]) -> str:
 def _reason(claim: Claim, targets: Sequence[TargetFacts]) -> str:
     """Return why nothing was tested."""
     if claim.kind is ClaimKind.EVIDENCE and not claim.evidence:
-        return "isobench has no test for it yet"
+        return NO_TEST
     subjects = [target for target in targets if _applies_to(claim, target)]
     noun = " or ".join(claim.targets) or f"{claim.technology} target".lstrip()
     lack = _lack(noun, subjects)

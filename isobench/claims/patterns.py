@@ -11,7 +11,8 @@ import re2
 
 MOST_CHARACTERS: Final = 1000
 """The longest pattern."""
-_MOST_KEPT: Final = 2048
+_MOST_KEPT: Final = 128
+"""Compiled patterns. A claim has 16 at most, and is judged as a whole."""
 _MEMORY: Final = 1 << 20
 """Bytes that a compiled pattern may take: a{1000}{1000} would take gigabytes."""
 

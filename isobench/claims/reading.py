@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NoReturn
@@ -14,6 +14,7 @@ from isobench.claims.condition import comparisons
 from isobench.config import bounded, toml
 from isobench.config.suggestions import suggestion
 from isobench.model import TIME, Claim, ClaimKind, Direction, Resource, Technology
+from isobench.model.bounds import LEAST_SHARE
 from isobench.model.cleaning import all_cleaned, cleaned
 from isobench.model.errors import UsageError
 
@@ -32,10 +33,13 @@ _CHOICES: Final = {
 MOST_BYTES: Final = 1 << 20
 """Bytes of a claims file."""
 MOST_CLAIMS: Final = 1000
-_LEAST_SHARE: Final = 1e-9
-"""A smaller margin would be none in floating point."""
+MOST_NAMES: Final = 200
+"""Targets, workloads, limits or facts of one claim, each. Those of the documents have four."""
+MOST_OF_ALL: Final = 5_000
+"""Of these, and of patterns, in all claims of a file together: each is judged for every target."""
 _LEAST_LEVEL: Final = 0.5
 _UNWORDED: Final = "…"
+_LISTS: Final = ("targets", "workloads", "limits", "evidence")
 _COMPARING: Final = (ClaimKind.EQUIVALENT, ClaimKind.ORDER)
 _IDENTIFIER: Final = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
@@ -79,6 +83,10 @@ def of_table(rows: Sequence[Any], *, origin: str, text: str = "") -> tuple[Claim
         raise UsageError(message, hint="name several smaller files one after another")
     source = _Source(origin=origin, text=text, rows=len(rows))
     claims = tuple(_claim(row, index, source) for index, row in enumerate(rows))
+    size = sum(sum(map(len, _lists(claim))) + claim.when.count("~") for claim in claims)
+    if size > MOST_OF_ALL:
+        message = f"{origin}: its claims have {size:,} names and patterns, and {MOST_OF_ALL:,} are"
+        raise UsageError(f"{message} the most", hint="name several smaller files one after another")
     seen: set[str] = set()
     for index, claim in enumerate(claims):
         if claim.id in seen:
@@ -158,7 +166,7 @@ def _claim(row: Any, index: int, source: _Source) -> Claim:  # noqa: ANN401 - wh
         source.refuse(index, name, key, _misfit(key, values.get(key), message))
     if is_worded:  # only now: its words need values of the right types
         claim = dataclasses.replace(claim, quote=_wording(values))
-    for key, reason in _contradictions(claim):
+    for key, reason in (*_too_long(claim), *_contradictions(claim)):
         source.refuse(index, name, key, reason)
     return claim
 
@@ -203,7 +211,7 @@ def _share(written: object) -> float | None:
         share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
     except ValueError:
         return None
-    return share if _LEAST_SHARE < share < 1 else None
+    return share if LEAST_SHARE < share < 1 else None
 
 
 def _wording(values: Mapping[str, Any]) -> str:
@@ -242,6 +250,18 @@ def _bounded(key: str, limit: object) -> str:
 
 def _pairs(table: object) -> list[tuple[object, object]]:
     return list(table.items()) if isinstance(table, dict) else []
+
+
+def _lists(claim: Claim) -> tuple[Collection[str], ...]:
+    """Return what a claim lists, in the order of `_LISTS`."""
+    return claim.targets, claim.workloads, claim.limits, claim.evidence or {}
+
+
+def _too_long(claim: Claim) -> Iterator[tuple[str, str]]:
+    """Yield the lists of a claim that nobody would read, with the reason."""
+    for key, names in zip(_LISTS, _lists(claim), strict=True):
+        if len(names) > MOST_NAMES:
+            yield key, f"has {len(names)} names, and {MOST_NAMES} are the most"
 
 
 def _contradictions(claim: Claim) -> Iterator[tuple[str, str]]:

@@ -7,6 +7,7 @@ and `isobench --version` are answered without it.
 
 import io
 import os
+import resource
 import sys
 from typing import Final
 
@@ -14,54 +15,104 @@ from isobench import __version__
 
 COMPLETING: Final = "_ISOBENCH_COMPLETE"
 """The environment variable by which a shell asks for completions."""
+INTERRUPTED: Final = 130
+"""The exit code of shells for SIGINT: 128 + 2."""
+OWN_FAILURE: Final = 6
+"""The exit code for what isobench itself could not do. Python's own for that, 1, would mean a
+regression.
+"""
+LIMITS_HINT: Final = (
+    "raise the limits of memory, open files and processes (ulimit -v, -n, -u), or install isobench"
+    " again"
+)
+_LEAST_SPACE: Final = 128 << 20
+_BLAS_THREADS: Final = "OPENBLAS_NUM_THREADS"
 
 
 def main() -> None:
     """Entry point of the command `isobench`."""
-    _open_standard_streams()
-    if _answers_at_once(sys.argv[1:]):
-        sys.exit(0)
-    from isobench.cli._errors import run_guarded
+    try:
+        _main()
+    except KeyboardInterrupt:  # while isobench starts or ends
+        sys.exit(INTERRUPTED)
+    except (ImportError, OSError, MemoryError) as error:  # before `run_guarded` is there
+        print(
+            f"isobench: {str(error) or 'not enough memory'}\n    → {LIMITS_HINT}", file=sys.stderr
+        )
+        sys.exit(OWN_FAILURE)
+
+
+def _main() -> None:
     from isobench.plugins import stdout
 
+    _open_standard_streams()
+    if _answers_at_once(sys.argv[1:]):
+        sys.exit(_unwritten())
+    from isobench.cli._errors import run_guarded
+
+    _prepare_for_blas()
     stdout.claim()
     try:
-        sys.exit(run_guarded(_command))
+        code = run_guarded(_command)
+        # What was found matters more than that it could not be printed.
+        sys.exit(code or _unwritten())
     finally:
-        _flush()
         stdout.release()
 
 
+def _prepare_for_blas() -> None:
+    """Keep OpenBLAS, which comes with NumPy and with SciPy, from starting threads when it is
+    loaded: no matrix here is large. MemoryError: it has too little address space.
+    """
+    # With less, OpenBLAS ends the process itself, with exit code 1.
+    space, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if space != resource.RLIM_INFINITY and space < _LEAST_SPACE:
+        raise MemoryError
+    # Each thread takes address space. Without it (ulimit -v), OpenBLAS tries again without end,
+    # deaf to signals; and where it cannot start threads (ulimit -u), it raises SIGINT, which looks
+    # like a Ctrl-C. It reads the environment of C. os.environ does not change: what isobench starts
+    # gets a copy of that, and sees the user's own environment.
+    if _BLAS_THREADS not in os.environ:
+        os.putenv(_BLAS_THREADS, "1")
+
+
 def _open_standard_streams() -> None:
-    """Open streams that the caller has closed: else a file of a run would get such a number."""
+    """Open streams that the caller has closed: else a file of a run would get such a number. What
+    cannot be printed ends nothing.
+    """
+    from isobench.plugins import stdout
+
     for number, flags in enumerate((os.O_RDONLY, os.O_WRONLY, os.O_WRONLY)):
         try:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, flags)  # the lowest free number
-    if sys.stdout is None:
-        sys.stdout = os.fdopen(1, "w", encoding="utf-8", closefd=False)
-    if sys.stderr is None:
-        sys.stderr = os.fdopen(2, "w", encoding="utf-8", closefd=False)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # what a locale lacks, it gets as an escape
-            stream.reconfigure(errors="backslashreplace")
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        stream = getattr(sys, name)
+        if stream is None:
+            stream = os.fdopen(number, "w", encoding="utf-8", closefd=False)
+        if isinstance(stream, io.TextIOWrapper) and _descriptor(stream) == number:
+            setattr(sys, name, stdout.lasting(stream))
 
 
-def _flush() -> None:
-    """Write what is left of standard output. Python does so at its end, with an error of its own.
+def _descriptor(stream: io.TextIOWrapper) -> int | None:
+    try:
+        return stream.fileno()
+    except OSError:  # a stream in memory
+        return None
 
-    SystemExit with 2: it cannot be written, and the reason is not that its reader has left.
+
+def _unwritten() -> int:
+    """Write standard output to its end; return the exit code for that: 0, or 2 where some of it
+    could not be written, although its reader has not left.
     """
     from isobench.plugins import stdout
 
-    try:
-        sys.stdout.flush()
-    except OSError as error:
-        stdout.discard(sys.stdout.fileno())
-        if not isinstance(error, BrokenPipeError):
-            print(f"isobench: standard output: {error.strerror}", file=sys.stderr)
-            sys.exit(2)
+    error = stdout.failure()
+    if error is None:
+        return 0
+    print(f"isobench: standard output: {error.strerror}", file=sys.stderr)
+    return 2
 
 
 def _answers_at_once(words: list[str]) -> bool:
@@ -76,28 +127,24 @@ def _answers_at_once(words: list[str]) -> bool:
         answer = f"isobench, version {__version__}\n"
     else:
         return False
-    try:
-        sys.stdout.write(answer)
-        sys.stdout.flush()
-    except BrokenPipeError:  # the reader has left, as in `isobench --help | head -1`
-        from isobench.plugins import stdout
-
-        stdout.discard(sys.stdout.fileno())
+    sys.stdout.write(answer)
     return True
 
 
 def _command() -> None:
     """Run the command line with click."""
-    # Click's own main() turns Ctrl-C and broken pipes into exit code 1. Here they have codes of
-    # their own (130, and 0): see `_errors.run_guarded`. So this does what main() does, without it.
+    # Click's own main() turns Ctrl-C into exit code 1. Here it has a code of its own (130): see
+    # `_errors.run_guarded`. So this does what main() does, without it.
     import click
 
+    from isobench.cli._errors import handle_termination
     from isobench.cli._front import cli
 
     if COMPLETING in os.environ:
         from isobench.cli import _complete
 
         _complete.answer(cli)
+    handle_termination()
     try:
         with cli.make_context("isobench", sys.argv[1:]) as context:
             cli.invoke(context)

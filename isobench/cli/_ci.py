@@ -41,7 +41,7 @@ def publish(
     if os.environ.get("GITHUB_ACTIONS") == "true":
         for line in annotations(outcome.summary, fail_on, findings or ()):
             # Standard error, which GitHub reads too: standard output may be an export.
-            click.echo(redaction.text(line), err=True)
+            click.echo(line, err=True)
 
 
 def _write_summary(target: Path, outcome: "Outcome", findings: "Sequence[Finding] | None") -> None:
@@ -62,7 +62,7 @@ def _history(findings: "Sequence[Finding] | None") -> str:
     from isobench.report import history as view
     from isobench.report import sheet
 
-    return sheet.markdown(view.findings(findings, only_changed=True))
+    return sheet.markdown(sheet.redacted(view.findings(findings, only_changed=True)))
 
 
 def summary(text: str, room: int, history: str = "") -> str:
@@ -119,6 +119,7 @@ def _claims(summary: "Summary", fail_on: Sequence[str]) -> Iterator[tuple[str, s
 
 
 def _escaped(text: str, table: Sequence[tuple[str, str]]) -> str:
+    text = redaction.text(text)
     for character, code in table:
         text = text.replace(character, code)
     return text

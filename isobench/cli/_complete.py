@@ -9,13 +9,16 @@ import click
 from click.shell_completion import shell_complete
 
 from isobench.cli import COMPLETING
-from isobench.model.errors import IsobenchError
+from isobench.model.errors import IsobenchError, UsageError
 
 
 def answer(cli: click.Command) -> None:
     """Answer a shell that asks for its script or for completions, and exit; else do nothing."""
     if instruction := os.environ.get(COMPLETING):
-        sys.exit(shell_complete(cli, {}, "isobench", COMPLETING, instruction))
+        try:
+            sys.exit(shell_complete(cli, {}, "isobench", COMPLETING, instruction))
+        except (KeyError, ValueError):  # a shell's variables that are missing or no numbers
+            sys.exit(UsageError.exit_code)
 
 
 def targets(_context: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:

@@ -1,24 +1,36 @@
 """Errors and signals: errors become a message and an exit code, signals end a run in order."""
 
+import atexit
+import errno
 import os
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from isobench.cli._exits import INTERRUPTED
+from isobench.cli import INTERRUPTED, LIMITS_HINT, OWN_FAILURE
+from isobench.config import redaction
 from isobench.model.cleaning import cleaned
 from isobench.model.errors import IsobenchError, UsageError
-from isobench.plugins import stdout
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 
-def _fail(error: IsobenchError) -> NoReturn:
-    """Print an error and its hint; exit with its code."""
+def _failed(error: IsobenchError) -> int:
+    """Print an error and its hint; return its exit code."""
+    try:
+        _print_coloured(error)
+    except (ImportError, OSError, MemoryError):
+        # What ends isobench, such as a lack of memory or of descriptors, ends rich as well.
+        _print_plain(str(error), error.hint)
+    return error.exit_code
+
+
+def _print_coloured(error: IsobenchError) -> None:
     from isobench.cli import _progress
 
     console = _progress.console_for(stderr=True)
@@ -27,7 +39,13 @@ def _fail(error: IsobenchError) -> NoReturn:
     if error.hint:
         console.print("    [green]→[/] ", end="")
         _print_whole(console, error.hint)
-    sys.exit(error.exit_code)
+
+
+def _print_plain(text: str, hint: str) -> None:
+    """Print an error and its hint with nothing but what is loaded."""
+    print(f"isobench: {redaction.bare(text)}", file=sys.stderr)
+    if hint:
+        print(f"    → {redaction.bare(hint)}", file=sys.stderr)
 
 
 def _print_whole(console: "Console", text: str) -> None:
@@ -38,32 +56,66 @@ def _print_whole(console: "Console", text: str) -> None:
     console.print(cleaned(_progress.as_called(text)), markup=False, soft_wrap=True)
 
 
+_NEEDED: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM, signal.SIGCHLD)
+_REPORT_HINT: Final = (
+    "this is a bug of isobench: report it with these lines, the command and what isobench --version"
+    " prints"
+)
+_LACKS: Final = (errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+_INSTALL_HINT: Final = "a file of isobench or of a package it needs is missing: install it again"
 _PATHS_HINT: Final = (
     "isobench writes to its cache (XDG_CACHE_HOME) and its results (ISOBENCH_RESULTS_DIR,"
     " --output): name writable folders"
 )
 
 
-def run_guarded(function: Callable[[], Any], stderr: IO[str] | None = None) -> int:
-    """Run a command and return its exit code. Errors that a user can fix exit with a message."""
+def run_guarded(function: Callable[[], Any]) -> int:
+    """Run a command and return its exit code. Errors that a user can fix become a message."""
     try:
         function()
+    except SystemExit as done:
+        return done.code if isinstance(done.code, int) else 0
     except IsobenchError as error:
-        _fail(error)
+        return _failed(error)
     except KeyboardInterrupt:
-        print("interrupted", file=stderr or sys.stderr)
+        print("interrupted", file=sys.stderr)
         return INTERRUPTED
-    except OSError as error:
-        if not isinstance(error, BrokenPipeError):
-            place = f"{error.filename}: " if error.filename else "a file, or standard output: "
-            own = Path(str(error.filename)).is_relative_to(Path(__file__).parents[1])
-            hint = "a file of isobench is missing: install isobench again" if own else _PATHS_HINT
-            _fail(UsageError(f"{place}{error.strerror or error}", hint=hint))
-        # The reader has left, as in `isobench targets | head`. Without this, Python's own flush at
-        # the end would fail as well and print an error.
-        stdout.discard(sys.stdout.fileno())
-        return 0
+    except Exception as error:  # noqa: BLE001 - Python's own exit code for it is 1: a regression
+        return _unexpected(error)
     return 0
+
+
+def _unexpected(error: Exception) -> int:
+    """Print an exception that is no IsobenchError; return its exit code."""
+    try:
+        known = _of_surroundings(error)
+    except (ImportError, OSError, MemoryError):  # no room even for what would explain it
+        _print_plain(str(error) or "not enough memory", LIMITS_HINT)
+        return OWN_FAILURE
+    if known is not None:
+        return _failed(known)
+    print(redaction.bare("".join(traceback.format_exception(error))), file=sys.stderr)
+    _print_plain(f"{type(error).__name__}, which it does not expect", _REPORT_HINT)
+    return OWN_FAILURE
+
+
+def _of_surroundings(error: Exception) -> IsobenchError | None:
+    """Return the error to report where the machine, a folder or the installation is at fault."""
+    is_lack = isinstance(error, MemoryError | ImportError | RuntimeError)
+    if is_lack or (isinstance(error, OSError) and error.errno in _LACKS):
+        from isobench.plugins import guard
+
+        # The system refuses memory, a file, a thread or a process.
+        if (of_machine := guard.machine_error(error)) is not None:
+            return of_machine
+    if isinstance(error, ModuleNotFoundError):
+        return UsageError(str(error), hint=_INSTALL_HINT)
+    if isinstance(error, OSError):
+        place = f"{error.filename}: " if error.filename else "a file, or the working folder: "
+        own = Path(str(error.filename)).is_relative_to(Path(__file__).parents[1])
+        hint = "a file of isobench is missing: install isobench again" if own else _PATHS_HINT
+        return UsageError(f"{place}{error.strerror or error}", hint=hint)
+    return None
 
 
 def handle_termination() -> None:
@@ -72,13 +124,32 @@ def handle_termination() -> None:
     def interrupt(*_: object) -> NoReturn:
         raise KeyboardInterrupt
 
+    def hang_up(*_: object) -> NoReturn:
+        # A terminal that is closed sends it twice: the shell to its jobs, and the kernel when the
+        # shell ends. The second must not end the writing of the report.
+        signal.signal(signal.SIGHUP, lambda *_: None)
+        raise KeyboardInterrupt
+
+    atexit.register(_ignore_interruptions)
     signal.signal(signal.SIGTERM, interrupt)
     # nohup starts a program with SIGHUP ignored, and it must stay so. Likewise a shell without job
     # control starts background jobs with SIGINT ignored; Python then installs no handler for it.
     # Nothing ignores SIGTERM by convention: it always ends a run.
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-        signal.signal(signal.SIGHUP, interrupt)
+        signal.signal(signal.SIGHUP, hang_up)
+    # A program inherits what its parent ignores and blocks: execve(2). Without SIGCHLD no exit code
+    # of a child is known, and without SIGALRM no wait ends.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _NEEDED)
     sys.unraisablehook = _repeat_interruption(sys.unraisablehook)
+
+
+def _ignore_interruptions() -> None:
+    """Let no second Ctrl-C interrupt what is removed when isobench ends, nor change its exit code:
+    Python gives signals their default back while it ends.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _repeat_interruption(default: Callable[[Any], Any]) -> Callable[[Any], None]:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
+from isobench.cli import INTERRUPTED
 from isobench.model import FAILED_CAUSES
 from isobench.model.errors import CellFailedError, UnavailableError, UsageError
 
@@ -10,13 +11,13 @@ if TYPE_CHECKING:
     from isobench.report.write import Outcome
     from isobench.storage.schema import ClaimResult
 
-INTERRUPTED: Final = 130  # as shells report SIGINT: 128 + 2
 TIMED_OUT: Final = 124  # as timeout(1) of coreutils does
 NOISY: Final = 4
 CLAIM_FAILED: Final = 1
 GUARANTEE_BROKEN: Final = 1
 REGRESSED: Final = 1
 FAILURES: Final = ("claim", "documents", "regression", "error", "noisy", "skipped")
+VERIFY_FAILURES: Final = ("claim", "documents", "error", "noisy", "skipped")
 COMPARISON_FAILURES: Final = ("regression", "error", "noisy")
 HISTORY_FAILURES: Final = ("regression",)
 NOISE_FAILURES: Final = ("noisy",)

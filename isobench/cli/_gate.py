@@ -1,9 +1,12 @@
 """A run beside the history: what has changed, and whether fresh blocks confirm it."""
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from isobench.cli._inputs import store_at
+from isobench.model.errors import TimeIsUpError
 from isobench.model.wording import counted
 
 if TYPE_CHECKING:
@@ -13,6 +16,18 @@ if TYPE_CHECKING:
     from isobench.storage.reader import Run
 
 _LEAST_BUDGET: Final = 60.0
+_LEAST_TIME: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BesideHistory:
+    """How a run compares with the runs of a store."""
+
+    findings: "list[Finding]"
+    interrupted: bool = False
+    """Whether measuring again was interrupted."""
+    timed_out: bool = False
+    """Whether the time limit of the command ended measuring again."""
 
 
 def beside_history(
@@ -20,11 +35,13 @@ def beside_history(
     options: Mapping[str, Any],
     measure: "Callable[[Mapping[str, Any]], Outcome | None]",
     say: Callable[[str], None],
-) -> "list[Finding]":
+    spent: float = 0.0,
+) -> BesideHistory:
     """Return how a run compares with the runs of a store, and write it into the run's folder.
 
-    With the option `confirm`, cells that have changed are measured again, by `measure`. A store
-    without runs is no error. UsageError: the store cannot be read.
+    With the option `confirm`, cells that have changed are measured again, by `measure`: for as long
+    as the time limit allows after the `spent` seconds. A store without runs is no error.
+    UsageError: the store cannot be read.
     """
     from isobench.history import alarm
     from isobench.history.entry import machine_key, rows_of
@@ -39,13 +56,30 @@ def beside_history(
     past = store.rows(Choice(machine=machine_key(run.metadata.host))) if store.exists else []
     found = alarm.judge(rows, past)
     suspects = [one.row for one in found if one.outcome in alarm.SUSPECT]
-    if suspects and options["confirm"]:
-        say(f"Changed beside the history: {counted(len(suspects), 'cell')}. Measuring again:")
-        second = measure({**options, **_again(suspects, outcome, run, len(rows))})
-        if second is not None and not second.interrupted:
-            found = alarm.confirm(found, rows_of(reader.load(second.source)), past)
-    documents.write_document(outcome.folder / FINDINGS, view.findings_document(found))
-    return found
+
+    def keep(findings: "list[Finding]") -> None:
+        documents.write_document(outcome.folder / FINDINGS, view.findings_document(findings))
+
+    keep(found)  # whatever becomes of measuring again
+    if not suspects or not options["confirm"]:
+        return BesideHistory(findings=found)
+    say(f"Changed beside the history: {counted(len(suspects), 'cell')}. Measuring again:")
+    left = None if options["timeout"] is None else options["timeout"] - spent
+    again = {**options, **_again(suspects, outcome, run, len(rows)), "timeout": left}
+    second = None
+    if left is None or left >= _LEAST_TIME:
+        with contextlib.suppress(TimeIsUpError):
+            second = measure(again)
+    if second is None:
+        say("The time limit has passed before anything was measured again.")
+        return BesideHistory(findings=found, timed_out=True)
+    if second.interrupted or second.timed_out:
+        return BesideHistory(
+            findings=found, interrupted=second.interrupted, timed_out=second.timed_out
+        )
+    found = alarm.confirm(found, rows_of(reader.load(second.source)), past)
+    keep(found)
+    return BesideHistory(findings=found)
 
 
 def _again(

@@ -1,20 +1,45 @@
 """What commands read: configuration, claims, workloads, runs."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
 
 from isobench.cli import _progress
-from isobench.config import cache, redaction
+from isobench.config import bounded, cache, redaction
 from isobench.model.errors import UsageError
 
 if TYPE_CHECKING:
+    from isobench.config.file import Configuration
     from isobench.config.options import RunOptions
     from isobench.history.store import Store
     from isobench.model import Claim, Workload
     from isobench.model.units import WorkloadName
     from isobench.plugins.registry import Registry
     from isobench.storage.reader import Run
+
+_T = TypeVar("_T")
+
+
+def _once(file: Path | None, read: Callable[[], _T]) -> _T:
+    """Return what `read` returns about a file, which a command reads once: it may be a pipe, as in
+    --claims <(command), and a command that measures twice needs it twice.
+    """
+    context = click.get_current_context(silent=True)
+    kept: Any = {} if context is None else context.find_root().meta
+    key = f"{read.__qualname__}({file})"
+    if key not in kept:
+        kept[key] = read()
+    found: _T = kept[key]
+    return found
+
+
+def configuration_of(config: Path | None) -> "Configuration":
+    """Return the configuration in force; `config` is the file of --config."""
+    from isobench.config import file as configuration
+
+    return _once(config, lambda: configuration.find(config))
 
 
 def registry_of(config: Path | None, named: Sequence[str] = ()) -> tuple["Registry", Any]:
@@ -23,11 +48,10 @@ def registry_of(config: Path | None, named: Sequence[str] = ()) -> tuple["Regist
     `named` are the targets that the user typed: only for these may commands run that stand in a
     configuration file which isobench found by itself.
     """
-    from isobench.config import file as configuration
     from isobench.plugins.registry import Registry
 
     cache.folder()  # a cache that is not safe is refused before anything in it is used
-    found = configuration.find(config)
+    found = configuration_of(config)
     for one in found.ignored:
         _progress.note(
             f"{one.path} is ignored: {one.reason}", hint=f"--config {one.path}, if you trust it"
@@ -88,13 +112,12 @@ def claims_of(file: Path | None, settings: Any, config: Path | None) -> "tuple[C
     UsageError: a file cannot be read, or a claim is wrong.
     """
     from isobench import claims
-    from isobench.config import file as configuration
 
     if file is not None:
-        return claims.load_file(file)
+        return _once(file, lambda: claims.load_file(file))
     if not settings.claims:
         return ()
-    found = configuration.find(config)
+    found = configuration_of(config)
     return claims.of_table(settings.claims, origin=found.file, text=found.text)
 
 
@@ -142,11 +165,22 @@ def _selected_workloads(options: "RunOptions") -> "dict[WorkloadName, Workload]"
     return chosen
 
 
+def refuse_links(path: Path) -> None:
+    """Check that no link of another user decides where a path leads. UsageError: one does."""
+    try:
+        bounded.check_links(path)
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}", hint="name another path") from None
+
+
 def latest() -> Path:
-    """Return the folder of the newest run. UsageError: there is none."""
+    """Return the folder of the newest run. UsageError: there is none, or a link of another user
+    says which it is.
+    """
     from isobench.config import paths
 
     latest = paths.results() / "latest"
+    refuse_links(latest)
     if not latest.exists():
         raise UsageError(
             f"nothing has been measured in {paths.results()} yet", hint="isobench run --quick"
@@ -174,11 +208,10 @@ def warn_if_running(path: Path) -> None:
 
 
 def warn_of_losses(run: "Run") -> None:
-    """Print a note where lines of a run are damaged."""
-    from isobench.evidence import doubts
+    """Print a note where records of a run are missing or damaged."""
+    from isobench.analysis.cells import loss_doubts
 
-    losses = run.losses
-    for doubt in doubts.of_losses(losses.lines, len(losses.blocks), losses.first):
+    for doubt in loss_doubts(run):
         _progress.note(f"{run.path}: {doubt.detail}", hint=doubt.advice)
 
 

@@ -1,7 +1,7 @@
 """Options that several commands share."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,10 +45,18 @@ color_option = click.option(
     default="auto",
     help="Colours in the output. NO_COLOR is respected.",
 )
-fail_on_option = click.option(
-    "--fail-on", multiple=True, callback=parameters.names_of, metavar="KINDS",
-    help=f"Exit with an error code for these findings: {', '.join(FAILURES)}.",
-)  # fmt: skip
+
+
+def fail_on_option(
+    kinds: Sequence[str] = FAILURES,
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return the option --fail-on of a command that knows these kinds of findings."""
+    return click.option(
+        "--fail-on", multiple=True, callback=parameters.names_of, metavar="KINDS",
+        help=f"Exit with an error code for these findings: {', '.join(kinds)}.",
+    )  # fmt: skip
+
+
 claims_option = click.option(
     "--claims", type=parameters.PathName(path_type=Path), metavar="FILE",
     help="TOML file with your own claims, as [[claims]] tables.",
@@ -58,6 +66,9 @@ redact_option = click.option(
     help="Also leave the names of this host and its users out of all files and output. Secrets are"
     " always left out.",
 )  # fmt: skip
+run_argument = click.argument(
+    "path", metavar="[RUN]", required=False, type=parameters.PathName(path_type=Path)
+)
 output_option = click.option(
     "-o",
     "--output",

@@ -1,19 +1,20 @@
 """What commands print, and the files that they export."""
 
 import os
+import zipfile
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from isobench.cli import _progress
-from isobench.cli._inputs import report_plugins
+from isobench.cli._inputs import refuse_links, report_plugins
 from isobench.cli._progress import as_called, program
 from isobench.config import bounded, redaction
 from isobench.model import FAILED_CAUSES, Leftover
-from isobench.model.cleaning import cleaned
-from isobench.model.errors import SessionError, UsageError
+from isobench.model.errors import IsobenchError, SessionError, UsageError
 from isobench.model.wording import counted, duration_text
 from isobench.report.exporters import EXPORTERS, of_plugins
 
@@ -36,7 +37,8 @@ def console_of(options: Mapping[str, Any]) -> "Console":
 def show(outcome: "Outcome", options: Mapping[str, Any]) -> None:
     """Print the report of a run."""
     console = console_of(options)
-    summary = outcome.summary.with_texts(as_called)
+    # The path of this isobench may have the name of a user in it.
+    summary = outcome.summary.with_texts(as_called).redacted()
     if options["quiet"]:
         _show_headline(outcome, summary, console)
     else:
@@ -78,43 +80,126 @@ def requested_exports(options: Mapping[str, Any]) -> dict[str, str]:
     return {name: target for name, target in found.items() if target is not None}
 
 
-def export(outcome: "Outcome", options: Mapping[str, Any]) -> None:
-    """Write the exports that the options name.
-
-    UsageError: an exporter of a plug-in failed. All other exports are written.
+def export(outcome: "Outcome", options: Mapping[str, Any]) -> int:
+    """Write the exports that the options name, and then print which could not be written; return
+    the exit code for that: 0 or 2.
     """
     added = of_plugins.exporters()
-    failed: list[str] = []
-    for name, target in requested_exports(options).items():
+
+    def made(name: str, target: str) -> str | bytes:
         if name in EXPORTERS:
-            write(target, EXPORTERS[name](outcome))
-            continue
+            return EXPORTERS[name](outcome)
         try:
-            text = added[name](outcome)
+            return added[name](outcome)
         except SessionError:
-            failed.append(f"--export-{name} {target}")
-        else:
-            # Standard output may be a terminal: there, escape sequences of a plug-in must not
-            # arrive. A file gets the text as it is.
-            bare = cleaned(text.replace("\r\n", "\n"), longest=None) if target == "-" else text
-            write(target, bare)
+            raise UsageError(
+                f"--export-{name} {target}: not written, because of a fault of the plug-in",
+                hint=f"when it is fixed: isobench report {outcome.folder} with the same option",
+            ) from None
+
+    contents = {name: partial(made, name, to) for name, to in requested_exports(options).items()}
+    return _write_all(contents, options)
+
+
+def _write_all(
+    contents: Mapping[str, Callable[[], str | bytes]], options: Mapping[str, Any]
+) -> int:
+    """Write exports, each to the file of its option; return 0, or 2 where one was not written."""
+    failed: list[IsobenchError] = []
+    for name, content in contents.items():
+        target = requested_exports(options)[name]
+        # One that cannot be written takes nothing from the others, nor from what was found.
+        try:
+            refuse_target(f"--export-{name}", Path(target))  # a run may have begun there since
+            write(target, content())
+        except IsobenchError as error:
+            failed.append(error)
     report_plugins()
-    if failed:
-        raise UsageError(
-            f"{', '.join(failed)}: not written, because of a fault of the plug-in",
-            hint=f"when it is fixed: isobench report {outcome.folder} with the same option",
-        )
+    for each in failed:
+        _progress.note(as_called(str(each)), hint=as_called(each.hint))
+    return UsageError.exit_code if failed else 0
+
+
+def refuse_target(
+    flag: str, target: Path, *, begun: Path | None = None, packing: bool = False
+) -> None:
+    """Check that a file which the user names is none of those from which a run or a history is
+    read: unlike a report, these cannot be made again. `begun` is the folder of a run that begins;
+    a bundle may be made again (`packing`). UsageError: it is one of them, or lies behind another
+    user's link.
+    """
+    if str(target) == "-":
+        return
+    refuse_links(target)
+    # What is written may replace a link, or what it leads to.
+    beside = os.path.realpath(target.parent)
+    for path in {Path(os.path.realpath(target)), Path(beside, target.name)}:
+        if _is_of_run(path, begun) or (not packing and _is_packed(path)):
+            what = "the run"
+        elif _is_of_history(path):
+            what = "a history"
+        else:
+            continue
+        message = f"{flag} {target}: this is a file of {what} itself"
+        raise UsageError(message, hint="name another file")
+
+
+def _is_of_run(path: Path, begun: Path | None) -> bool:
+    from isobench.storage.documents import METADATA, PLAN
+    from isobench.storage.lock import RECORDS
+    from isobench.storage.schema import FINDINGS
+
+    is_inside = path.parent.name in ("state", "logs")
+    folder = path.parent.parent if is_inside else path.parent
+    # A user may call an export run.json, and write it again: a run has more than that.
+    has_run = (folder / METADATA).exists() and any((folder / x).exists() for x in (PLAN, RECORDS))
+    has_run = has_run or (begun is not None and folder == Path(os.path.realpath(begun)))
+    return has_run and (is_inside or path.name in (METADATA, PLAN, RECORDS, FINDINGS))
+
+
+def _is_packed(path: Path) -> bool:
+    """Return whether a file is a zip of a run."""
+    from isobench.storage.files import UNREADABLE, Files
+
+    try:
+        if not (path.is_file() and zipfile.is_zipfile(path)):
+            return False
+        with Files(path):
+            return True
+    except (UsageError, *UNREADABLE):
+        return False
+
+
+def _is_of_history(path: Path) -> bool:
+    from isobench.history.store import MARKER
+
+    if path.name == MARKER:
+        return path.exists()
+    return any(
+        (folder / MARKER).exists() and path.relative_to(folder).parts[0].startswith("machine=")
+        for folder in path.parents[1:3]
+    )
 
 
 def write(target: str, content: str | bytes) -> None:
-    """Write a file, or to standard output ("-"). UsageError: it cannot be written."""
-    # Exporters of isobench start from a summary without secrets; this is for those of plug-ins.
-    content = redaction.text(content) if isinstance(content, str) else content
+    """Write a file, or to standard output ("-"). UsageError: it cannot be written.
+
+    `content` has no secrets: exporters start from a summary without any.
+    """
     if target == "-":
-        click.echo(content, nl=isinstance(content, str))
+        # Escape sequences of a plug-in, or a line of somebody's run that is a command of a runner,
+        # must not arrive there. A file gets the text as it is.
+        if isinstance(content, str):
+            click.echo(_progress.harmless(content))
+        else:
+            click.echo(content, nl=False)
         return
     try:
-        bounded.write(Path(target), content.encode() if isinstance(content, str) else content)
+        # Names of files on the command line may be no UTF-8.
+        data = content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
+        bounded.write(Path(target), data)
+    except BrokenPipeError:  # the reader of a pipe has left, as that of standard output may
+        pass
     except OSError as error:
         raise UsageError(f"{target}: {error.strerror}", hint="name a writable file") from None
 
@@ -125,8 +210,9 @@ def publish(
     *,
     document: Callable[[], Mapping[str, Any]],
     csv: Callable[[], str],
-) -> None:
-    """Print a sheet, or only its closing sentence, and write the exports that the options name.
+) -> int:
+    """Print a sheet, or only its closing sentence, and write the exports that the options name, as
+    `export` does; return the exit code for that: 0 or 2.
 
     `document` returns its content for JSON, `csv` its rows as CSV.
     """
@@ -134,19 +220,19 @@ def publish(
 
     from isobench.report import sheet as module
 
+    sheet = module.redacted(sheet)
     console = console_of(options)
     if options["quiet"]:
         console.print(sheet.closing, markup=False)
     else:
         module.render(sheet, console)
-    texts: dict[str, Callable[[], str]] = {
+    texts: dict[str, Callable[[], str | bytes]] = {
         "json": lambda: json.dumps(redaction.plain(document()), indent=1),
         "csv": csv,
         "markdown": lambda: module.markdown(sheet),
     }
-    for kind, text in texts.items():
-        if (target := options.get(f"export_{kind}")) is not None:
-            write(target, text())
+    wanted = requested_exports(options)
+    return _write_all({kind: text for kind, text in texts.items() if kind in wanted}, options)
 
 
 def leftover_text(leftover: Leftover) -> str:
@@ -157,7 +243,8 @@ def leftover_text(leftover: Leftover) -> str:
 
 
 def refuse_unwritable(options: Mapping[str, Any]) -> None:
-    """Check the paths of exports and of --output. UsageError: one cannot be written."""
+    """Check the paths of exports and of --output. UsageError: one cannot or must not be written."""
+    output = options.get("output")
     # A run takes minutes: an export must not fail after it, nor a plug-in be reported only then.
     for kind, target in requested_exports(options).items():
         if (exporter := of_plugins.exporters().get(kind)) is not None:
@@ -166,6 +253,7 @@ def refuse_unwritable(options: Mapping[str, Any]) -> None:
         if target == "-":
             continue
         path = Path(target)
+        refuse_target(f"--export-{kind}", path, begun=output)
         if path.is_dir():
             raise UsageError(f"--export-{kind} {path}: this is a folder", hint="name a file in it")
         _refuse_folder(f"--export-{kind} {path}", path.parent)
@@ -173,7 +261,6 @@ def refuse_unwritable(options: Mapping[str, Any]) -> None:
             raise UsageError(
                 f"--export-{kind} {path}: the file is not writable", hint="name another file"
             )
-    output = options.get("output")
     if output is not None:
         existing = next(
             folder for folder in (output, *output.absolute().parents) if folder.exists()

@@ -15,7 +15,6 @@ import click
 from isobench.config import redaction
 from isobench.model.cleaning import cleaned
 from isobench.payload import wire
-from isobench.plugins import stdout
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -36,10 +35,14 @@ _COMMAND: Final = re.compile(
 # In a narrower terminal, a table leaves out its least important column.
 _NARROW: Final = 80
 _HEIGHT: Final = 25
+_SIZE: Final = re.compile(r"0*[1-9][0-9]{1,3}")
+"""Ten columns or lines to 9999."""
 # Seconds between two lines of progress where there is no bar, for example in the log of a CI job.
 _PROGRESS_INTERVAL: Final = 20
 # What a runner of GitHub Actions takes for a command, in what a step prints.
-_COMMAND_OF_A_RUNNER: Final = re.compile(r"^(\s*)(?:::|##\[)")
+_COMMAND_OF_A_RUNNER: Final = re.compile(r"^(\s*)::")
+_OLDER_COMMAND: Final = "##["
+"""The beginning of the older form, which counts anywhere in a line."""
 # Spaces at the end of a line, with the colour codes between them.
 _TRAILING_SPACES: Final = re.compile(r"(?: |\x1b\[[\d;]*m)+$")
 
@@ -61,6 +64,8 @@ def program() -> str:
 
 def as_called(text: str) -> str:
     """Return a text with its `isobench` commands as the user must type them."""
+    if "isobench" not in text:  # as nearly all texts of a page: PATH need not be searched
+        return text
     name = program()
     return text if name == "isobench" else _COMMAND.sub(lambda _: name, text)
 
@@ -91,7 +96,19 @@ def _trimmed(line: str) -> str:
     it may come from somebody else. Its colour codes stay.
     """
     kept = _TRAILING_SPACES.sub(lambda end: end.group().replace(" ", ""), line)
-    return _COMMAND_OF_A_RUNNER.sub(r"\1: :", kept)
+    return _without_command(kept)
+
+
+def _without_command(line: str) -> str:
+    return _COMMAND_OF_A_RUNNER.sub(r"\1: :", line).replace(_OLDER_COMMAND, "## [")
+
+
+def harmless(text: str) -> str:
+    """Return a text for standard output, which may be a terminal or the log of a job: without what
+    controls a terminal, and without commands of a runner.
+    """
+    lines = cleaned(text.replace("\r\n", "\n"), longest=None).split("\n")
+    return "\n".join(map(_without_command, lines))
 
 
 @functools.cache
@@ -102,9 +119,9 @@ def _redacting_console() -> "type[Console]":
 
     def bare_object(one: Any) -> Any:
         if isinstance(one, str):
-            return bare(one)
+            return redaction.bare(one)
         if isinstance(one, Text):
-            plain = bare(one.plain)
+            plain = redaction.bare(one.plain)
             return one if plain == one.plain else Text(plain, style=one.style)
         return one
 
@@ -112,23 +129,12 @@ def _redacting_console() -> "type[Console]":
         def print(self, *objects: Any, **options: Any) -> None:
             super().print(*map(bare_object, objects), **options)
 
-        def on_broken_pipe(self) -> None:
-            # rich would end the program with 1, which means something else here. The reader has
-            # left, and what the command was called for goes on.
-            self.quiet = True
-            stdout.discard(self.file.fileno())
-
     return Redacting
-
-
-def bare(text: str) -> str:
-    """Return a text for the terminal: without secrets, and without what controls a terminal."""
-    return cleaned(redaction.text(text), longest=None)
 
 
 def say(text: str) -> None:
     """Print a line on standard output."""
-    click.echo(bare(text))
+    click.echo(harmless(redaction.text(text)))
 
 
 def console_for(*, stderr: bool = False, color: str = "auto") -> "Console":
@@ -138,11 +144,12 @@ def console_for(*, stderr: bool = False, color: str = "auto") -> "Console":
     """
     stream = sys.stderr if stderr else sys.stdout
     piped = not stream.isatty()
+    environment = _environment()
 
     forced = {"always": True, "never": False}.get(color)
     return _redacting_console()(
         file=cast("IO[str]", _Trimmed(stream)) if piped else None,
-        width=_UNWRAPPED if piped and not os.environ.get("COLUMNS") else None,
+        width=_UNWRAPPED if piped and not environment.get("COLUMNS") else None,
         # Without a height, rich ignores the width and takes 80 columns where TERM=dumb and colour
         # is forced.
         height=_HEIGHT if piped else None,
@@ -153,7 +160,18 @@ def console_for(*, stderr: bool = False, color: str = "auto") -> "Console":
         # rich would colour numbers and paths within the text, where colour means nothing.
         highlight=False,
         soft_wrap=False,
+        _environ=environment,
     )
+
+
+def _environment() -> Mapping[str, str]:
+    """Return the environment without sizes of a terminal that none can have."""
+    # rich takes any digits, superscripts too, and fills lines of a table to any width.
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("COLUMNS", "LINES") or _SIZE.fullmatch(value)
+    }
 
 
 def note(text: str, *, hint: str) -> None:
@@ -200,7 +218,8 @@ class Screen:
         """Move the bar, or print a line of progress."""
         if self._quiet:
             return
-        if not self._console.is_terminal:
+        # Colour may be forced in the log of a CI job.
+        if not (self._console.is_terminal and self._console.file.isatty()):
             if time.monotonic() - self._printed > _PROGRESS_INTERVAL:
                 self._printed = time.monotonic()
                 self._console.print(f"{done / total:4.0%}  {what}", markup=False)

@@ -11,9 +11,10 @@ from isobench.cli._exits import COMPARISON_FAILURES, NOISY, REGRESSED, refuse_un
 from isobench.cli._inputs import runs_at
 from isobench.cli._options import (
     document_options,
+    fail_on_option,
     workloads_option,
 )
-from isobench.cli._outputs import publish
+from isobench.cli._outputs import publish, refuse_unwritable
 from isobench.config import parameters
 from isobench.model.errors import CellFailedError, UsageError
 from isobench.model.units import TargetName
@@ -57,10 +58,7 @@ _COLUMNS: Final = (
     help=f"Columns to show: {', '.join(_COLUMNS)}.",
 )  # fmt: skip
 @document_options
-@click.option(
-    "--fail-on", multiple=True, callback=parameters.names_of, metavar="KINDS",
-    help=f"Exit with an error code for these findings: {', '.join(COMPARISON_FAILURES)}.",
-)  # fmt: skip
+@fail_on_option(COMPARISON_FAILURES)
 def compare(**options: Any) -> None:
     """Compare what isolation costs in two runs, HEAD and BASE.
 
@@ -71,19 +69,20 @@ def compare(**options: Any) -> None:
 
     refuse_unknown(options["fail_on"], COMPARISON_FAILURES)
     refuse_unknown(options["columns"], view.COLUMNS, "--columns")
+    refuse_unwritable(options)
     comparison = _compared(options)
     chosen = {"columns": options["columns"]} if options["columns"] else {}
     sheet = view.build(
         comparison, group_by=options["group_by"], only_changed=options["only_changed"], **chosen
     )
     # The exports are written before the exit code can end the program.
-    publish(
+    unwritten = publish(
         sheet,
         options,
         document=lambda: view.document(comparison),
         csv=lambda: view.csv(comparison),
     )
-    sys.exit(_exit_code(comparison, options["fail_on"]))
+    sys.exit(_exit_code(comparison, options["fail_on"]) or unwritten)
 
 
 def _exit_code(comparison: "Comparison", fail_on: tuple[str, ...]) -> int:

@@ -54,7 +54,7 @@ def doctor(
         names = [name for name in names if name in registry.names()]
     wanted = [TargetName(name) for name in names] or registry.names()
     found = {name: registry.get(name) for name in wanted}
-    answers = selection.probe_targets(found, lambda _name, _answer: None)
+    answers = selection.probe_targets(found, lambda _name, _answer: None, _progress.say)
     rows = [_progress.target_row(name, found[name].technology, answers[name]) for name in found]
     _progress.target_table(rows, console)
     if not names:

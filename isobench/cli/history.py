@@ -9,10 +9,10 @@ import click
 
 from isobench.cli._exits import HISTORY_FAILURES, REGRESSED, refuse_unknown
 from isobench.cli._inputs import runs_at, store_at
-from isobench.cli._options import document_options, store_option, workloads_option
-from isobench.cli._outputs import publish
+from isobench.cli._options import document_options, fail_on_option, store_option, workloads_option
+from isobench.cli._outputs import publish, refuse_target, refuse_unwritable
 from isobench.cli._progress import say
-from isobench.config import parameters
+from isobench.config import parameters, redaction
 from isobench.model.errors import UsageError
 from isobench.model.wording import counted
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from isobench.history.store import Choice, Store
 
 _DEFAULT_SINCE: Final = "180d"
+_LONGEST_LINK: Final = 2000
+"""Characters. Browsers and servers take no more for granted."""
 
 _since_option = click.option(
     "--since", type=parameters.Since(), default=_DEFAULT_SINCE, metavar="WHEN",
@@ -43,15 +45,18 @@ def history() -> None:
 @history.command()
 @click.argument("names", nargs=-1, metavar="RUN...")
 @store_option
-@click.option("--link", default="", metavar="URL", help="Where others find the whole run.")
+@click.option(
+    "--link", default="", metavar="URL", help="Where others find the whole run (http, https)."
+)
 def add(names: Sequence[str], store: Path | None, link: str) -> None:
     """Add runs: folders, zips, patterns or "latest" (the default).
 
-    A run that the store has already is left alone.
+    A run that the store has already is left alone, unless it was incomplete and is complete now.
     """
     from isobench.history import entry
     from isobench.storage import reader
 
+    _check_link(link)
     kept = store_at(store)
     added = there = 0
     for run in runs_at(names or ["latest"]):
@@ -64,6 +69,17 @@ def add(names: Sequence[str], store: Path | None, link: str) -> None:
     say(f"{counted(added, 'run')} added to {kept.folder}{already}")
 
 
+def _check_link(link: str) -> None:
+    """Check a link that pages and tables of the store will show. UsageError: it is none."""
+    # Every row of the run has it, and whoever reads the store may click on it.
+    if link and not link.lower().startswith(("http://", "https://")):
+        raise UsageError("--link: not an address of http or https", hint="--link https://HOST/PATH")
+    if len(link) > _LONGEST_LINK:
+        raise UsageError(
+            f"--link: longer than {_LONGEST_LINK} characters", hint="--link https://HOST/PATH"
+        )
+
+
 @history.command(name="list")
 @store_option
 @_since_option
@@ -74,14 +90,16 @@ def list_runs(store: Path | None, since: str, machine: str, **options: Any) -> N
     from isobench.history.store import Choice
     from isobench.report import history as view
 
+    refuse_unwritable(options)
     kept = store_at(store)
-    rows = kept.rows(Choice(since=since, machine=machine))
-    publish(
+    rows = _rows(kept, Choice(since=since, machine=machine))
+    unwritten = publish(
         view.runs(rows, str(kept.folder)),
         options,
         document=lambda: view.runs_document(rows),
         csv=lambda: view.runs_csv(rows),
     )
+    sys.exit(unwritten)
 
 
 @history.command()
@@ -89,10 +107,7 @@ def list_runs(store: Path | None, since: str, machine: str, **options: Any) -> N
 @store_option
 @click.option("--only-changed", is_flag=True, help="Show only cells that changed.")
 @document_options
-@click.option(
-    "--fail-on", multiple=True, callback=parameters.names_of, metavar="KINDS",
-    help=f"Exit with an error code for these findings: {', '.join(HISTORY_FAILURES)}.",
-)  # fmt: skip
+@fail_on_option(HISTORY_FAILURES)
 def show(
     name: str, store: Path | None, only_changed: bool, fail_on: Sequence[str], **options: Any
 ) -> None:
@@ -101,8 +116,9 @@ def show(
     from isobench.report import history as view
 
     refuse_unknown(fail_on, HISTORY_FAILURES)
+    refuse_unwritable(options)
     kept = store_at(store)
-    rows = kept.rows()
+    rows = _rows(kept)
     run = name or _newest(rows, kept)
     own = [row for row in rows if row.run == run]
     if not own:
@@ -111,13 +127,25 @@ def show(
     again = [row for row in rows if row.confirms == run]
     if again:
         found = alarm.confirm(found, again, rows)
-    publish(
+    unwritten = publish(
         view.findings(found, only_changed=only_changed),
         options,
         document=lambda: view.findings_document(found),
         csv=lambda: view.findings_csv(found),
     )
-    sys.exit(REGRESSED if "regression" in fail_on and any(x.is_alarm for x in found) else 0)
+    alarmed = "regression" in fail_on and any(one.is_alarm for one in found)
+    sys.exit(REGRESSED if alarmed else unwritten)
+
+
+def _rows(store: "Store", choice: "Choice | None" = None) -> "list[Row]":
+    """Return the chosen rows. Redaction keeps the names in them, as those of a run."""
+    rows = store.rows(choice)
+    redaction.keep(
+        name
+        for row in rows
+        for name in (row.run, row.target, row.workload, row.workload_class, row.metric)
+    )
+    return rows
 
 
 def _newest(rows: "Sequence[Row]", store: "Store") -> str:
@@ -150,6 +178,9 @@ def trend(
     """Show the level of each series, and where it changed."""
     from isobench.history import search
 
+    refuse_unwritable(options)
+    if output is not None:
+        refuse_target("--output", output)
     with search.beside() as searcher:
         from isobench.history import series
         from isobench.history.store import Choice
@@ -158,19 +189,20 @@ def trend(
         kept = store_at(store)
         chosen = Choice(since=since, machine=machine, targets=targets, workloads=workloads)
         found = series.series_of(_demanded(kept, chosen), searcher)
-    if output is not None:
-        _write_page(output, found, kept)
-    publish(
+    unwritten = publish(
         view.trend(found, str(kept.folder)),
         options,
         document=lambda: view.trend_document(found),
         csv=lambda: view.trend_csv(found),
     )
+    if output is not None:
+        _write_page(output, found, kept)
+    sys.exit(unwritten)
 
 
 def _demanded(store: "Store", choice: "Choice") -> "list[Row]":
     """Return the chosen rows. UsageError: there are none."""
-    rows = store.rows(choice)
+    rows = _rows(store, choice)
     if not rows:
         raise UsageError(
             f"{store.folder} has no such runs since {choice.since[:10]}",
@@ -212,6 +244,7 @@ def export(store: Path | None, since: str, machine: str, target: Path) -> None:
     """Write the rows of the store into FILE: .parquet, .csv or .jsonl."""
     from isobench.history.store import Choice
 
+    refuse_target("FILE", target)
     kept = store_at(store)
     count = kept.export(target, Choice(since=since, machine=machine))
     say(f"{counted(count, 'row')} written to {target}")

@@ -8,24 +8,24 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from isobench.cli import _progress
-from isobench.cli._errors import handle_termination
+from isobench.cli import INTERRUPTED, _progress
 from isobench.cli._exits import (
-    INTERRUPTED,
     NOISE_FAILURES,
     NOISY,
     exit_code,
     refuse_unknown,
 )
-from isobench.cli._inputs import registry_of, runs_at, workloads_of
+from isobench.cli._inputs import refuse_links, registry_of, runs_at, workloads_of
 from isobench.cli._options import (
     config_option,
     document_options,
+    fail_on_option,
     folder_option,
     workloads_option,
 )
-from isobench.cli._outputs import announce, leftover_text, publish
+from isobench.cli._outputs import announce, leftover_text, publish, refuse_unwritable
 from isobench.config import parameters
+from isobench.model.bounds import MOST_WANTED
 from isobench.model.errors import UsageError
 
 if TYPE_CHECKING:
@@ -39,7 +39,11 @@ if TYPE_CHECKING:
 @click.option("--budget", type=parameters.Duration(), help="How long to measure (default 75s).")
 # Three blocks are the fewest for an interval.
 @click.option(
-    "-r", "--blocks", "--runs", type=click.IntRange(3, 1000), help="Measure exactly so many blocks."
+    "-r",
+    "--blocks",
+    "--runs",
+    type=click.IntRange(3, MOST_WANTED),
+    help="Measure exactly so many blocks.",
 )
 @click.option(
     "--target-precision",
@@ -54,16 +58,13 @@ if TYPE_CHECKING:
     help="The largest acceptable noise floor (5%).",
 )
 @click.option(
-    "--seed", type=click.IntRange(0), envvar="ISOBENCH_SEED", help="Seed of the order of visits."
+    "--seed", type=parameters.SEED, envvar="ISOBENCH_SEED", help="Seed of the order of visits."
 )
 @click.option(
     "-o", "--output", type=parameters.PathName(path_type=Path), help="Folder for this run."
 )
 @document_options
-@click.option(
-    "--fail-on", multiple=True, callback=parameters.names_of, metavar="KINDS",
-    help=f"Exit with an error code for these findings: {', '.join(NOISE_FAILURES)}.",
-)  # fmt: skip
+@fail_on_option(NOISE_FAILURES)
 @config_option
 def noise(name: str | None, **options: Any) -> None:
     """Show the smallest effects that this machine can resolve, by measuring native twice.
@@ -76,6 +77,8 @@ def noise(name: str | None, **options: Any) -> None:
     from isobench.storage import reader
 
     refuse_unknown(options["fail_on"], NOISE_FAILURES)
+    refuse_unwritable(options)
+    _refuse_useless(name, options)
     outcome = None
     if name is None:
         outcome = _native_alone(options)
@@ -91,7 +94,7 @@ def noise(name: str | None, **options: Any) -> None:
         if outcome is None or not outcome.interrupted:
             raise
         sys.exit(INTERRUPTED)
-    publish(
+    unwritten = publish(
         view.build(found),
         options,
         document=lambda: view.document(found),
@@ -99,7 +102,20 @@ def noise(name: str | None, **options: Any) -> None:
     )
     code = 0 if outcome is None else exit_code(outcome, ())
     loud = any(one.exceeds for one in found.workloads if one.metric == "time")
-    sys.exit(code or (NOISY if "noisy" in options["fail_on"] and loud else 0))
+    sys.exit(code or (NOISY if "noisy" in options["fail_on"] and loud else unwritten))
+
+
+def _refuse_useless(name: str | None, options: Mapping[str, Any]) -> None:
+    """Check that options of measuring have an effect. UsageError: they have none."""
+    given = [
+        flag for flag in ("workloads", "folders", "budget", "blocks", "output") if options[flag]
+    ]
+    if name is not None and given:
+        flag = "workload-folder" if given[0] == "folders" else given[0]
+        raise UsageError(
+            f"--{flag} cannot be used with a RUN, which is already measured",
+            hint=f"leave out RUN, or --{flag}",
+        )
 
 
 def _native_alone(options: Mapping[str, Any]) -> "Outcome":
@@ -110,7 +126,7 @@ def _native_alone(options: Mapping[str, Any]) -> "Outcome":
     from isobench.config.options import UNBOUNDED, RunOptions
     from isobench.run import cleanup, lifecycle, selection
 
-    handle_termination()
+    refuse_links(options["output"] or paths.results())
     registry, _ = registry_of(options["config"])
     blocks = options["blocks"]
     stamp = dt.datetime.now(dt.UTC).strftime("%Y%m%dT%H%M%SZ")

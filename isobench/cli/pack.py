@@ -1,23 +1,32 @@
 """`isobench pack`: one file with everything that belongs to a run."""
 
+import contextlib
+import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from isobench.cli._inputs import run_at, warn_if_running
-from isobench.cli._options import redact_option
+from isobench.cli._options import redact_option, run_argument
+from isobench.cli._outputs import refuse_target
 from isobench.cli._progress import say
-from isobench.config import parameters, redaction
+from isobench.config import parameters
 from isobench.model.errors import UsageError
 from isobench.model.wording import counted
 
+if TYPE_CHECKING:
+    from isobench.storage.schema import RunMetadata
+
 
 @click.command()
-@click.argument("path", metavar="[RUN]", required=False, type=parameters.PathName(path_type=Path))
+@run_argument
 @click.option(
     "-o", "--output", type=parameters.PathName(path_type=Path), metavar="FILE",
-    help="The zip. Default: the id of the run with .zip, in this folder.",
+    help="The zip. Default: the id of the run with .zip, in this folder, unless another file is"
+    " called so.",
 )  # fmt: skip
 @redact_option
 def pack(path: Path | None, output: Path | None) -> None:
@@ -26,18 +35,51 @@ def pack(path: Path | None, output: Path | None) -> None:
     The same run gives the same bytes. isobench report, compare, verify and history read it as they
     read the folder.
     """
-    from isobench.report.write import names_of
     from isobench.storage import bundle, reader
 
+    if output is not None:
+        refuse_target("--output", output, packing=True)
     source = run_at(path).resolve()
     run = reader.load(source)  # nothing is made of what is no run
     if not source.is_dir():
         raise UsageError(f"{source} is packed already", hint="name the folder of a run")
     warn_if_running(source)
-    if redaction.is_leaving_out_names():
-        redaction.leave_out_names(names_of(run))
-    # The id comes from a file that anybody may have sent.
-    name = re.sub(r"[^\w.-]", "_", run.metadata.id or source.name)
+    # The id comes from a file that anybody may have sent. Nobody unpacks into "..".
+    name = re.sub(r"[^\w.-]", "_", run.metadata.id or source.name).lstrip(".-") or "run"
     target = output or Path(f"{name}.zip")
-    names = bundle.write(source, target, name)
+    if output is None:
+        _refuse_foreign(target, run.metadata)
+    names = bundle.write(source, target, name, _reports)
     say(f"{counted(len(names), 'file')} of {source} written to {target}")
+
+
+def _reports(folder: Path) -> Mapping[str, str]:
+    """Return the files of a report again if something in them is to be left out; else none."""
+    from isobench.report import write
+    from isobench.storage import documents
+
+    summary = documents.read_summary(folder)
+    clean = summary.redacted()
+    if clean == summary:
+        return {}
+    return {documents.SUMMARY: documents.written(clean), **write.rendered(clean)}
+
+
+def _refuse_foreign(target: Path, run: "RunMetadata") -> None:
+    """Check that a file which nobody named is replaced only if it is a bundle of the same run."""
+    from isobench.storage import reader
+
+    if not os.path.lexists(target):
+        return
+    if target.is_file() and not target.is_symlink():
+        with contextlib.suppress(UsageError):
+            if _identity(reader.metadata(target)) == _identity(run):
+                return
+    raise UsageError(
+        f"{target} is there already, and is no bundle of this run",
+        hint=f"isobench pack -o {target} replaces it; -o FILE writes another file",
+    )
+
+
+def _identity(run: "RunMetadata") -> tuple[object, ...]:
+    return run.id, run.started, run.seed, run.plan_sha256

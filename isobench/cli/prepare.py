@@ -32,7 +32,7 @@ def prepare(names: Sequence[str], config: Path | None, color: str) -> None:
     wanted = [TargetName(name) for name in names] or registry.names()
     found = {name: registry.get(name) for name in wanted}
     found = {name: target for name, target in found.items() if isinstance(target, Preparer)}
-    answers = selection.probe_targets(found, lambda _name, _answer: None)
+    answers = selection.probe_targets(found, lambda _name, _answer: None, _progress.say)
     options = RunOptions(require=tuple(names))
     chosen = selection.Chosen(targets=found, answers=answers, workloads={})
     for name, answer in answers.items():

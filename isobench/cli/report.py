@@ -1,6 +1,7 @@
 """`isobench report`: write the report of a run again, from its records."""
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,18 +15,19 @@ from isobench.cli._options import (
     color_option,
     export_options,
     output_option,
+    run_argument,
 )
-from isobench.cli._outputs import export, show
-from isobench.config import parameters
+from isobench.cli._outputs import export, refuse_unwritable, show
 from isobench.model.errors import UsageError
 
 if TYPE_CHECKING:
     from isobench.model import Claim
     from isobench.report.write import Outcome
+    from isobench.storage.reader import Run
 
 
 @click.command(cls=Exporting)
-@click.argument("path", metavar="[RUN]", required=False, type=parameters.PathName(path_type=Path))
+@run_argument
 @output_option
 @export_options
 @claims_option
@@ -36,13 +38,15 @@ def report(path: Path | None, output: Path | None, **options: Any) -> None:
 
     RUN is a folder or a zip of one. Default: the latest run.
     """
+    refuse_unwritable(options)
     own = claims_of(options["claims"], None, None) if options["claims"] else ()
     outcome = answer_again(run_at(path), output, own)
     try:
         show(outcome, options)
     finally:  # whatever standard output is
-        export(outcome, options)
+        unwritten = export(outcome, options)
     _ci.publish(outcome, ())
+    sys.exit(unwritten)
 
 
 def answer_again(source: Path, output: Path | None, added: "Sequence[Claim]" = ()) -> "Outcome":
@@ -55,12 +59,13 @@ def answer_again(source: Path, output: Path | None, added: "Sequence[Claim]" = (
     from isobench.storage import reader
 
     # Reading comes first: nothing is created for something that is not a run.
-    reader.load(source)
+    run = reader.load(source)
     warn_if_running(source)
     target = output or (source if source.is_dir() else source.with_suffix(""))
+    _refuse_foreign(target, run, is_named=output is not None or target == source)
     try:
         target.mkdir(parents=True, exist_ok=True)
-        return write.answer(source, target, added)
+        return write.answer(source, target, added, run=run)
     except OSError as error:
         # Any other file is one of isobench's own: --output would not help.
         if not Path(str(error.filename)).is_relative_to(target):
@@ -68,3 +73,32 @@ def answer_again(source: Path, output: Path | None, added: "Sequence[Claim]" = (
         raise UsageError(
             f"{error.filename}: {error.strerror}", hint="name a folder with --output"
         ) from None
+
+
+def _refuse_foreign(target: Path, run: "Run", *, is_named: bool) -> None:
+    """Check what a report would replace. UsageError: a report of another run, beside its records;
+    or, in a folder that nobody named, anything but a report of this run.
+    """
+    from isobench.report.write import MARKDOWN, PAGE
+    from isobench.storage import documents, reader
+
+    hint = "name another folder with --output"
+    if _id_of(lambda: reader.metadata(target).id) not in (None, run.metadata.id):
+        raise UsageError(f"{target} is another run, whose report would be replaced", hint=hint)
+    if is_named:
+        return
+    if target.is_symlink():
+        raise UsageError(f"{target} is a link: no report is written there unasked", hint=hint)
+    names = [name for name in (documents.SUMMARY, MARKDOWN, PAGE) if (target / name).exists()]
+    if names and _id_of(lambda: documents.read_summary(target).run.id) != run.metadata.id:
+        raise UsageError(
+            f"{target / names[0]} is there already, and is no report of this run", hint=hint
+        )
+
+
+def _id_of(read: Callable[[], str | None]) -> str | None:
+    """Return the id that `read` returns; None where there is none to be read."""
+    try:
+        return read()
+    except UsageError:
+        return None

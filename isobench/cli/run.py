@@ -3,6 +3,8 @@
 import dataclasses
 import os
 import sys
+import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -10,11 +12,12 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 
 from isobench.cli import _ci, _complete, _gate, _progress
-from isobench.cli._errors import handle_termination
 from isobench.cli._exits import exit_code, refuse_unknown
 from isobench.cli._inputs import (
     claims_of,
+    configuration_of,
     configured_as_before,
+    refuse_links,
     registry_of,
     run_at,
     store_at,
@@ -41,15 +44,15 @@ from isobench.cli._outputs import (
     requested_exports,
     show,
 )
-from isobench.config import parameters
+from isobench.config import parameters, paths
 from isobench.model.errors import NothingToRunError, UsageError
 from isobench.model.wording import duration_text
 
 if TYPE_CHECKING:
     from isobench.config.options import Launch, RunOptions
-    from isobench.history.alarm import Finding
     from isobench.plugins.registry import Registry, Variation
     from isobench.report.write import Outcome
+    from isobench.run.selection import Chosen
     from isobench.storage.reader import Run
 
 _T = TypeVar("_T")
@@ -66,6 +69,7 @@ _FIXED: Final = {
     "warmup": "warm-up",
     "affinity": "CPUs",
     "margin": "margin",
+    "output": "folder",
     "quick": "kind",
     "fast": "kind",
     "rigorous": "kind",
@@ -85,12 +89,12 @@ _FIXED: Final = {
     help="How long to measure (default 5m). Building programs and guests is not included.",
 )
 @click.option(
-    "-r", "--blocks", "--runs", type=click.IntRange(1, 1000), help="Measure exactly so many blocks."
+    "-r", "--blocks", "--runs", type=parameters.BLOCKS, help="Measure exactly so many blocks."
 )
 @click.option(
-    "--min-blocks", type=click.IntRange(1, 1000), help="Fewest blocks for verdicts (default 10)."
+    "--min-blocks", type=parameters.BLOCKS, help="Fewest blocks for verdicts (default 10)."
 )
-@click.option("--max-blocks", type=click.IntRange(1, 1000), help="Most blocks (default 200).")
+@click.option("--max-blocks", type=parameters.BLOCKS, help="Most blocks (default 200).")
 @click.option(
     "--target-precision",
     type=parameters.Share(),
@@ -118,7 +122,7 @@ _FIXED: Final = {
     help="Confine native and all targets to these CPUs, for example 0,2-3.",
 )  # fmt: skip
 @click.option(
-    "--seed", type=click.IntRange(0), envvar="ISOBENCH_SEED", help="Seed of the order of visits."
+    "--seed", type=parameters.SEED, envvar="ISOBENCH_SEED", help="Seed of the order of visits."
 )
 @click.option(
     "--schedule",
@@ -167,7 +171,7 @@ _FIXED: Final = {
     "-o", "--output", type=parameters.PathName(path_type=Path), help="Folder for this run."
 )
 @export_options
-@fail_on_option
+@fail_on_option()
 @store_option
 @click.option(
     "--confirm", is_flag=True,
@@ -180,6 +184,7 @@ _FIXED: Final = {
 @click.option("-q", "--quiet", is_flag=True, help="Print only the closing sentence.")
 def run(**options: Any) -> None:
     """Measure the same workloads natively and under each target."""
+    began = time.monotonic()
     outcome = measure(options)
     if outcome is None:
         return
@@ -187,27 +192,32 @@ def run(**options: Any) -> None:
     try:
         show(outcome, options)
         if "regression" in options["fail_on"]:
-            found = _findings(outcome, options)
-            outcome = _answered_again(outcome, found)
+            beside = _beside_history(outcome, options, time.monotonic() - began)
+            if beside is not None:
+                found = beside.findings
+                outcome = _answered_again(outcome, beside)
     finally:  # after the history, which JUnit shows too; and whatever became of it
-        export(outcome, options)
+        unwritten = export(outcome, options)
     _ci.publish(outcome, options["fail_on"], found)
     alarmed = any(one.is_alarm for one in found or ())
-    sys.exit(exit_code(outcome, options["fail_on"], alarmed=alarmed))
+    # What was found matters more than an export that could not be written.
+    sys.exit(exit_code(outcome, options["fail_on"], alarmed=alarmed) or unwritten)
 
 
-def _answered_again(outcome: "Outcome", found: "list[Finding] | None") -> "Outcome":
+def _answered_again(outcome: "Outcome", beside: "_gate.BesideHistory") -> "Outcome":
     """Return a run whose summary and page show how it compares with the history."""
-    if found is None:
-        return outcome
     from isobench.report import write
 
-    again = write.answer(outcome.source, outcome.folder)
-    return dataclasses.replace(again, interrupted=outcome.interrupted, timed_out=outcome.timed_out)
+    again = write.answer(outcome.source, outcome.folder, outcome.claims)
+    return dataclasses.replace(again, interrupted=beside.interrupted, timed_out=beside.timed_out)
 
 
-def _findings(outcome: "Outcome", options: Mapping[str, Any]) -> "list[Finding] | None":
-    """Print and return how a run compares with the history; None for one that did not end."""
+def _beside_history(
+    outcome: "Outcome", options: Mapping[str, Any], spent: float
+) -> "_gate.BesideHistory | None":
+    """Print and return how a run compares with the history; None for one that did not end. The
+    command has `spent` so many seconds already.
+    """
     if outcome.interrupted or outcome.timed_out:
         return None
     from isobench.report import history as view
@@ -218,9 +228,9 @@ def _findings(outcome: "Outcome", options: Mapping[str, Any]) -> "list[Finding] 
         if not options["quiet"]:
             console.print(text, markup=False)
 
-    found = _gate.beside_history(outcome, options, measure, say)
-    console.print(view.findings_headline(found), markup=False)
-    return found
+    beside = _gate.beside_history(outcome, options, measure, say, spent)
+    console.print(view.findings_headline(beside.findings), markup=False)
+    return beside
 
 
 def measure(options: Mapping[str, Any]) -> "Outcome | None":
@@ -228,7 +238,6 @@ def measure(options: Mapping[str, Any]) -> "Outcome | None":
 
     Raises an IsobenchError where options are wrong, or nothing can be measured.
     """
-    handle_termination()
     if options["dry_run"] and requested_exports(options):
         raise UsageError(
             "--dry-run measures nothing: there is nothing to export",
@@ -245,13 +254,14 @@ def measure(options: Mapping[str, Any]) -> "Outcome | None":
             registry = configured_as_before(registry, earlier)
     # Not those in [run] of the file: whoever has written the commands has written that line too.
     registry.permit([*_named(options), *options["require"]])
-    varied = [registry.vary(written) for written in options["vary"]]
+    varied = [registry.vary(written) for written in dict.fromkeys(options["vary"])]
     if varied:
         registry, run_options = _with_variations(registry, run_options, varied)
     # All names and paths are checked before the slow part begins: cleaning up and probing.
     workloads = workloads_of(run_options)
     registry.select([*run_options.targets, *run_options.require])
     refuse_unwritable(options)
+    refuse_links(run_options.output or paths.results())
     return _measured(run_options, registry, workloads, earlier, options)
 
 
@@ -290,6 +300,8 @@ def _measured(
             if options["dry_run"]:
                 _show_plan(run_options, chosen)
                 return None
+            if "regression" in options["fail_on"]:
+                _refuse_native_alone(chosen)
             announce(run_options, chosen, shown, earlier)
             chosen = selection.prepare(chosen, run_options, shown.say)
             run = lifecycle.Lifecycle(run_options, registry, shown, limit)
@@ -298,10 +310,27 @@ def _measured(
         shown.close()
 
 
+def _refuse_native_alone(chosen: "Chosen") -> None:
+    """Check that a run has something to compare with the history. UsageError: it has not."""
+    if not {*chosen.able, *chosen.requested} - {"native"}:
+        raise UsageError(
+            "--fail-on regression compares ratios to native, and native alone would be measured",
+            hint="name a target: isobench run --targets NAME --fail-on regression",
+        )
+
+
 def _with_variations(
     registry: "Registry", run_options: "RunOptions", varied: "Sequence[Variation]"
 ) -> "tuple[Registry, RunOptions]":
-    """Return a registry with the variations as targets, and options that select them."""
+    """Return a registry with the variations as targets, and options that select them.
+
+    UsageError: two would have one name.
+    """
+    for name, times in Counter(one.name for one in varied).items():
+        if times > 1:
+            raise UsageError(
+                f"--vary: {times} variations would be called {name}", hint="leave out one of them"
+            )
     # A variation means nothing without the target that it varies, so that one is measured as well.
     names = dict.fromkeys(name for one in varied for name in (one.base, one.name))
     registry = registry.with_tables({one.name: one.table for one in varied})
@@ -336,9 +365,14 @@ def _earlier(name: str | None) -> "Run | None":
 
 def _resumed(run_options: "RunOptions", earlier: "Run", options: Mapping[str, Any]) -> "RunOptions":
     """Return options that continue an earlier run. UsageError: an option contradicts it."""
+    from isobench.config.options import Until
+
     _refuse_fixed(earlier, options)
     run_options = _with_remaining_budget(run_options, earlier, options)
     before = earlier.metadata
+    precision = run_options.precision
+    if before.precision is not None and not options["target_precision"]:
+        precision = before.precision
     cpus = frozenset(before.affinity)
     _refuse_unusable(cpus)
     labels = dict.fromkeys(visit.target for visit in earlier.plan.blocks[0].visits)
@@ -349,6 +383,8 @@ def _resumed(run_options: "RunOptions", earlier: "Run", options: Mapping[str, An
         workloads=tuple(item.workload for item in earlier.plan.work),
         seed=earlier.plan.seed,
         quick=before.quick,
+        precision=precision,
+        until=Until.DECIDED if before.until == Until.DECIDED else run_options.until,
         schedule=earlier.plan.schedule,
         affinity=cpus,
     )
@@ -357,15 +393,28 @@ def _resumed(run_options: "RunOptions", earlier: "Run", options: Mapping[str, An
 def _refuse_fixed(earlier: "Run", options: Mapping[str, Any]) -> None:
     for option, what in _FIXED.items():
         if options[option]:
+            hint = f"leave out --{option.replace('_', '-')}"
+            if option == "targets":
+                hint += "; --require NAME permits the commands in a target's configuration"
+            raise UsageError(f"--resume keeps the {what} of the earlier run", hint=hint)
+    kept: dict[str, Any] = {"schedule": earlier.plan.schedule, "launch": earlier.metadata.launch}
+    # A seed of the environment is a default.
+    if _is_typed("seed"):
+        kept["seed"] = earlier.plan.seed
+    usual = {"schedule": "rounds", "launch": "auto"}
+    for option, before in kept.items():
+        if options[option] not in {usual.get(option), before}:
             raise UsageError(
-                f"--resume keeps the {what} of the earlier run",
-                hint=f"leave out --{option.replace('_', '-')}",
+                f"--resume keeps the {option} of the earlier run, {before}",
+                hint=f"leave out --{option}",
             )
-    if options["schedule"] not in {"rounds", earlier.plan.schedule}:
-        raise UsageError(
-            f"--resume keeps the schedule of the earlier run, {earlier.plan.schedule}",
-            hint="leave out --schedule",
-        )
+
+
+def _is_typed(option: str) -> bool:
+    """Return whether the user has typed an option on the command line."""
+    context = click.get_current_context(silent=True)
+    source = None if context is None else context.get_parameter_source(option)
+    return source is click.core.ParameterSource.COMMANDLINE
 
 
 def _with_remaining_budget(
@@ -376,18 +425,21 @@ def _with_remaining_budget(
     """
     from isobench.config.options import UNBOUNDED
 
-    if options["budget"] or options["blocks"] or options["max_blocks"]:
-        return run_options
     before = earlier.metadata
-    if before.complete:
+    wants_more = options["budget"] or options["blocks"] or options["max_blocks"]
+    has_more = earlier.begun < len(earlier.plan.blocks)
+    if before.complete and not (wants_more and has_more):
+        more = "--budget 10m measures more blocks; " if has_more else ""
+        planned = "" if has_more else f": its plan has {earlier.begun} blocks"
         raise NothingToRunError(
-            f"{earlier.path} is complete",
-            hint="--budget 10m measures more blocks; without --resume a new run begins",
+            f"{earlier.path} is complete{planned}", hint=f"{more}without --resume a new run begins"
         )
+    if wants_more:
+        return run_options
     left = (before.budget_seconds or UNBOUNDED) - (before.elapsed_seconds or 0.0)
     return dataclasses.replace(
         run_options,
-        budget=max(left, 0.0),
+        budget=max(left, 1.0),
         maximum_blocks=before.blocks_wanted or run_options.maximum_blocks,
     )
 
@@ -541,13 +593,11 @@ def _read(kind: "click.ParamType[_T]", key: str, table: Any, config: Path | None
     """Return an option of the table [run] that is written like its option of the command line;
     None where it is not set. UsageError: it cannot be read.
     """
-    from isobench.config import file as configuration
-
     text = getattr(table, key)
     try:
         return kind.convert(text, None, None) if text else None
     except click.BadParameter as error:
-        source = configuration.find(config).source
+        source = configuration_of(config).source
         raise UsageError(
             f"{source.place('run', key)}: [run] {key}: {error.message}",
             hint=f"fix it in {source.origin}",

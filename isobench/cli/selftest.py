@@ -8,6 +8,7 @@ import click
 from isobench.cli import _progress
 from isobench.cli._exits import GUARANTEE_BROKEN
 from isobench.cli._options import color_option
+from isobench.config import parameters
 from isobench.model.errors import UsageError
 
 if TYPE_CHECKING:
@@ -20,11 +21,11 @@ if TYPE_CHECKING:
 @click.argument("part", type=click.Choice(["stats"]), default="stats", metavar="[stats]")
 @click.option(
     "--replications",
-    type=click.IntRange(500),
+    type=click.IntRange(500, 1_000_000),
     help="Simulated runs for each row of the tables (default 1000).",
 )
 @click.option("--rigorous", is_flag=True, help="5000 simulated runs for each row: two minutes.")
-@click.option("--seed", type=click.IntRange(0), default=1, help="Seed of the simulation (1).")
+@click.option("--seed", type=parameters.SEED, default=1, help="Seed of the simulation (1).")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
 @click.option("--markdown", "as_markdown", is_flag=True, help="Print Markdown, for documents.")
 @color_option

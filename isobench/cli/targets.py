@@ -19,7 +19,7 @@ def targets(as_json: bool, config: Path | None, color: str) -> None:
 
     registry, _ = registry_of(config)
     found = {name: registry.get(name) for name in registry.names()}
-    answers = selection.probe_targets(found, lambda _name, _answer: None)
+    answers = selection.probe_targets(found, lambda _name, _answer: None, _progress.say)
     rows = [_progress.target_row(name, found[name].technology, answers[name]) for name in found]
     if as_json:
         import json

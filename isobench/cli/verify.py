@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from isobench.cli import _ci, run
-from isobench.cli._exits import exit_code, refuse_unknown
+from isobench.cli._exits import VERIFY_FAILURES, exit_code, refuse_unknown
 from isobench.cli._inputs import claims_of, registry_of, run_at
 from isobench.cli._options import (
     Exporting,
@@ -18,11 +18,12 @@ from isobench.cli._options import (
     export_options,
     fail_on_option,
     output_option,
+    run_argument,
 )
-from isobench.cli._outputs import console_of, export
+from isobench.cli._outputs import console_of, export, refuse_unwritable
 from isobench.cli.report import answer_again
 from isobench.config import parameters
-from isobench.model.errors import UsageError
+from isobench.model.errors import UnavailableError, UsageError
 
 if TYPE_CHECKING:
     from isobench.model import Claim
@@ -31,17 +32,17 @@ if TYPE_CHECKING:
 
 
 @click.command(cls=Exporting)
-@click.argument("path", metavar="[RUN]", required=False, type=parameters.PathName(path_type=Path))
+@run_argument
 @claims_option
 @click.option(
     "--measure",
     is_flag=True,
     help="Measure first what the claims need and can run here. Default where there is no run.",
 )
-@click.option("--budget", help="How long to measure (default 5m).")
+@click.option("--budget", type=parameters.Duration(), help="How long to measure (default 5m).")
 @output_option
 @export_options
-@fail_on_option
+@fail_on_option(VERIFY_FAILURES)
 @config_option
 @color_option
 @click.option("-v", "--verbose", is_flag=True, help="Print figures that others have published.")
@@ -52,18 +53,24 @@ def verify(path: Path | None, **options: Any) -> None:
     A claim is supported, refuted, inconclusive or untested. The output gives the figures behind
     each status, and what would change it. Default of RUN: the latest run; without any run, isobench
     measures first. A refuted claim gives exit code 1 only with --fail-on: "claim" means your own
-    claims, "documents" the sentences of the documents.
+    claims, "documents" the sentences of the documents, which --claims leaves out.
     """
     from rich.markup import escape
 
-    from isobench.analysis.claims import documents_claims
     from isobench.report import sections, text
 
-    refuse_unknown(options["fail_on"])
+    refuse_unknown(options["fail_on"], VERIFY_FAILURES)
+    refuse_unwritable(options)
     if path is not None and (options["measure"] or options["budget"]):
         raise UsageError(
             "--measure and --budget cannot be used with a RUN, which is already measured",
             hint="leave out RUN, or --measure and --budget",
+        )
+    if options["claims"] and "documents" in options["fail_on"]:
+        # With --measure only what the file needs is measured: the sentences would be untested.
+        raise UsageError(
+            "--fail-on documents has no effect with --claims: a file of claims is judged alone",
+            hint="leave out --claims, or documents",
         )
     registry, settings = registry_of(options["config"])
     own = claims_of(options["claims"], settings, options["config"])
@@ -72,20 +79,18 @@ def verify(path: Path | None, **options: Any) -> None:
     else:
         outcome = answer_again(run_at(path), options["output"], own)
     # A file of claims is judged alone. Claims in the configuration are judged together with those
-    # of the documents.
-    ids = {claim.id for claim in own}
-    if not options["claims"]:
-        ids |= {claim.id for claim in documents_claims()}
+    # of the run and of the documents.
+    ids = {claim.id for claim in (own if options["claims"] else outcome.summary.claims)}
     console = console_of(options)
     for line in _unknown_names(own, registry, outcome):
         console.print(f"[yellow]note:[/] {escape(line)}", soft_wrap=True)
     seen = sections.build(outcome.summary)
     text.verification(seen, ids, console, published=options["verbose"], short=options["quiet"])
     console.print(f"report: {outcome.folder / 'report.html'}", markup=False, soft_wrap=True)
-    export(outcome, options)
+    unwritten = export(outcome, options)
     _ci.publish(outcome, options["fail_on"])
     judged = [claim for claim in outcome.summary.claims if claim.id in ids]
-    sys.exit(exit_code(outcome, options["fail_on"], judged))
+    sys.exit(exit_code(outcome, options["fail_on"], judged) or unwritten)
 
 
 def _unknown_names(
@@ -155,7 +160,12 @@ def _selection(claims: "Sequence[Claim]", registry: "Registry") -> list[str]:
     available = [name for name in names if isinstance(found[name], Available)]
     arguments: list[str] = []
     # A claim without targets and technology is about all targets.
-    if available and all(claim.targets or claim.technology for claim in claims):
+    if all(claim.targets or claim.technology for claim in claims):
+        others = [name for name in names if name != "native"]
+        if not {*others} & {*available}:
+            raise UnavailableError(
+                "no target of the claims can run here", hint=f"isobench doctor {' '.join(others)}"
+            )
         arguments += ["--targets", ",".join(available)]
     if all(claim.workloads for claim in claims):
         wanted = dict.fromkeys(name for claim in claims for name in claim.workloads)

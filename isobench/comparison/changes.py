@@ -34,7 +34,7 @@ from isobench.comparison.result import (
 from isobench.comparison.sides import AnalysedSide, Cell
 from isobench.model import Doubt, Metric
 from isobench.model.errors import IncomparableError
-from isobench.model.units import TargetName, WorkloadName
+from isobench.model.units import LARGEST_EXPONENT, TargetName, WorkloadName
 from isobench.model.wording import percent_text
 from isobench.stats import Location
 from isobench.storage.reader import Run
@@ -217,7 +217,8 @@ def _joint_noise(base: float | None, head: float | None) -> float | None:
     if base is None or head is None:
         return None
     # Two runs are disturbed independently, so the squares of their errors are added.
-    return math.expm1(math.hypot(math.log1p(base), math.log1p(head)))
+    found = math.hypot(math.log1p(base), math.log1p(head))
+    return math.expm1(min(found, LARGEST_EXPONENT))
 
 
 def _class_of(analysis: Analysis, workload: WorkloadName) -> str:

@@ -246,7 +246,7 @@ def _workload(
 
 
 def _rounds_share(error: float | None, spread: float | None) -> float | None:
-    return None if error is None or not spread else min(1.0, (error / spread) ** 2)
+    return None if error is None or not spread else min(1.0, error / spread) ** 2
 
 
 def _blocks_for_verdict(estimate: Estimate, margin: float) -> int | None:

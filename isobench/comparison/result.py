@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Self
 
-from isobench.analysis.cells import LEVEL
+from isobench.analysis.cells import LEVEL, loss_doubts
 from isobench.comparison.compatibility import Difference
 from isobench.model import TIME, Cause, Doubt, Interval, Metric
 from isobench.model.units import TargetName, WorkloadName
@@ -150,13 +150,15 @@ class NativeChange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunIdentity:
-    """Identifies a run. Values that run.json does not have are None."""
+    """Identifies a run, and says what it lost. Values that run.json does not have are None."""
 
     id: str | None
     started: str | None
     machine: str | None
     tool_version: str | None
     path: str
+    losses: tuple[str, ...] = ()
+    """Which of its records are missing or damaged, in sentences."""
 
     @classmethod
     def of(cls, run: Run) -> Self:
@@ -168,6 +170,7 @@ class RunIdentity:
             machine=metadata.machine,
             tool_version=metadata.tool_version,
             path=str(run.path),
+            losses=tuple(f"{doubt.detail}: {doubt.advice}" for doubt in loss_doubts(run)),
         )
 
 

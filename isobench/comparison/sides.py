@@ -16,7 +16,7 @@ from isobench.comparison.result import (
     RunIdentity,
     Side,
 )
-from isobench.model import TIME, Metric
+from isobench.model import TIME, Gap, Metric
 from isobench.model.errors import IncomparableError, UsageError
 from isobench.model.plan import second
 from isobench.model.units import TargetName, WorkloadName
@@ -199,14 +199,14 @@ def absences(
         (base_cells, head_cells, "head", head),
         (head_cells, base_cells, "base", base),
     ):
+        gaps = [gap for run in side.plain_runs for gap in run.gaps]
+        first = {(gap.target, gap.workload): gap for gap in reversed(gaps)}
         for cell in has:
             if cell not in lacks and _is_chosen(cell, options):
-                yield _absence(cell, name, side)
+                yield _absence(cell, name, first.get((cell.target, cell.workload)))
 
 
-def _absence(cell: Cell, name: str, side: AnalysedSide) -> Absence:
-    gaps = (gap for run in side.plain_runs for gap in run.gaps)
-    gap = next((gap for gap in gaps if (gap.target, gap.workload) == cell[:2]), None)
+def _absence(cell: Cell, name: str, gap: Gap | None) -> Absence:
     return Absence(
         target=cell.target,
         workload=cell.workload,
@@ -235,7 +235,8 @@ def native_changes(base: AnalysedSide, head: AnalysedSide) -> list[NativeChange]
 
 
 def _native_medians(side: AnalysedSide, workload: WorkloadName) -> list[float]:
-    """Return native's median of each run that has values of it."""
+    """Return native's median of each run that has values of it; one of 0 has no ratio."""
     columns = (analysis.column(workload, analysis.reference) for analysis in side.runs)
     values = (column.dropna() for column in columns if column is not None)
-    return [float(column.median()) for column in values if not column.empty]
+    medians = [float(column.median()) for column in values if not column.empty]
+    return [median for median in medians if median > 0]

@@ -11,16 +11,21 @@ import functools
 import hashlib
 import os
 import secrets
+import shlex
 import stat
 from pathlib import Path
 from typing import Final
 
-from isobench.config import paths, trust
+from isobench.config import bounded, paths, trust
 from isobench.model.errors import UsageError
 
 _ENTERED: Final = frozenset({"", "runs", "payloads", "gvisor"})
 """Folders that other users may pass through, and not list: the users inside containers and
 sandboxes must reach the files whose paths they are given. All others are the owner's alone.
+"""
+NOTES: Final = ("machines", "pods")
+"""Folders of notes (*.json) on what runs outside of this process, and how it is ended. A sweep
+removes a note together with what it is about.
 """
 _PASSING: Final = 0o711
 _PRIVATE: Final = 0o700
@@ -45,6 +50,9 @@ def made(name: str = "") -> Path:
     """
     path = folder(name)
     if not path.is_dir():
+        # Before anything is made: root with the HOME of a user would make folders there that this
+        # user can neither use nor remove.
+        _check_parent(path)
         for part in (*reversed(path.parents), path):
             # Not with `parents`: that would ignore the mode, and with umask 0 anybody could write.
             with contextlib.suppress(FileExistsError):
@@ -56,6 +64,14 @@ def made(name: str = "") -> Path:
 
 def _mode(name: str) -> int:
     return _PASSING if name in _ENTERED else _PRIVATE
+
+
+def _check_parent(path: Path) -> None:
+    """Check the nearest folder on a path that exists; UsageError: nothing is safe in it."""
+    parent = next(one for one in path.parents if one.exists())
+    if _has_all_users() and (reason := trust.distrust(parent)):
+        place, _, _ = reason.rpartition(": ")
+        raise _refused(path, reason if place else f"{parent}: {reason}")
 
 
 @functools.cache
@@ -87,9 +103,23 @@ def _check(root: Path, name: str) -> Path:
 def _refused(path: Path, why: str) -> UsageError:
     return UsageError(
         f"the cache {path} is not used: {why}, and could have put programs there",
-        hint=f"chown -R $(id -u) {path}; or XDG_CACHE_HOME=/folder/that/only/you/write;"
-        " with sudo: sudo -H",
+        hint=_remedy(path, why),
     )
+
+
+def _remedy(path: Path, why: str) -> str:
+    """Return what to type; `why` begins with the place on the path, if that is not its end."""
+    place, _, reason = why.rpartition(": ")
+    who = "root" if os.geteuid() == 0 else "you"
+    another = f"XDG_CACHE_HOME=/folder/that/only/{who}/may/write"
+    if not reason.startswith("it belongs to"):
+        return f"chmod go-w {shlex.quote(place or str(path))}; or {another}"
+    if os.geteuid() == 0:  # sudo that keeps the HOME of the user
+        return f"sudo -H; or {another}"
+    if place:  # a folder that is not isobench's alone
+        return another
+    owned = shlex.quote(str(path))
+    return f"sudo chown -R $(id -un) {owned}; or sudo rm -r {owned}; or {another}"
 
 
 def _has_all_users() -> bool:
@@ -161,5 +191,7 @@ def replace(path: Path, data: bytes, *, mode: int = 0o600) -> None:
             # After the content: nobody executes half a program. The umask does not change it.
             os.fchmod(file.fileno(), mode)
         draft.replace(path)
+    except OSError as error:
+        raise bounded.with_file(error, path) from None
     finally:
         draft.unlink(missing_ok=True)

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Final
 import msgspec
 
 from isobench.config import bounded, paths, toml, trust
+from isobench.model.bounds import LARGEST_SEED, MOST_WANTED
 from isobench.model.errors import UsageError
 
 FILE: Final = "isobench.toml"
@@ -25,8 +26,8 @@ FILE: Final = "isobench.toml"
 class Blocks(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """[run] blocks."""
 
-    min: Annotated[int, msgspec.Meta(ge=1, le=1000)] | None = None
-    max: Annotated[int, msgspec.Meta(ge=1, le=1000)] | None = None
+    min: Annotated[int, msgspec.Meta(ge=1, le=MOST_WANTED)] | None = None
+    max: Annotated[int, msgspec.Meta(ge=1, le=MOST_WANTED)] | None = None
 
 
 class RunTable(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -40,7 +41,7 @@ class RunTable(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     target_precision: Annotated[str, msgspec.Meta(examples=["2.5%"])] | None = None
     margin: Annotated[str, msgspec.Meta(examples=["5%"])] | None = None
     affinity: Annotated[str, msgspec.Meta(examples=["0,2-3"])] | None = None
-    seed: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    seed: Annotated[int, msgspec.Meta(ge=0, le=LARGEST_SEED)] | None = None
 
 
 class Settings(msgspec.Struct, forbid_unknown_fields=True, frozen=True):

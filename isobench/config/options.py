@@ -1,5 +1,7 @@
 """The options of a run, and the interface for showing its progress."""
 
+import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -7,11 +9,38 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from isobench.model import Availability, Claim, Schedule
+from isobench.model.bounds import (
+    LARGEST_SEED,
+    LEAST_SHARE,
+    MOST_ITERATIONS,
+    MOST_MARGIN,
+    MOST_SECONDS,
+    MOST_WANTED,
+)
+from isobench.model.errors import UsageError
 from isobench.model.units import TargetName
 
 # A finite number, since the budget is added to clock times and divided by.
 UNBOUNDED: Final = 86400.0
 """A budget of a day, in seconds. It means: no budget."""
+
+_RANGES: Final[Mapping[str, tuple[float, float]]] = {
+    "budget": (1e-9, MOST_SECONDS),
+    "minimum_blocks": (1, MOST_WANTED),
+    "maximum_blocks": (1, MOST_WANTED),
+    "iterations": (1, MOST_ITERATIONS),
+    "rounds": (1, MOST_ITERATIONS),
+    "warmups": (0, MOST_ITERATIONS),
+    "starts": (1, MOST_ITERATIONS),
+    "minimum_time": (1e-9, MOST_SECONDS),
+    "margin": (math.nextafter(LEAST_SHARE, 1), math.nextafter(MOST_MARGIN, 0)),
+    "precision": (0, float(MOST_MARGIN)),
+    "seed": (0, LARGEST_SEED),
+    "time_limit": (1e-9, MOST_SECONDS),
+}
+"""What the numbers of RunOptions lie between, both ends included. They stand in run.json, which is
+read with the same bounds.
+"""
 
 
 class Launch(StrEnum):
@@ -76,6 +105,29 @@ class RunOptions:
     """The id of the run whose changes this one is made to confirm."""
     claims: tuple[Claim, ...] = ()
     """The user's own claims, in addition to the shipped ones."""
+
+    def __post_init__(self) -> None:
+        """Check the numbers. UsageError: one makes no sense."""
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.name not in _RANGES or (value is None and field.default is None):
+                continue
+            least, most = _RANGES[field.name]
+            is_whole = isinstance(most, int)
+            if isinstance(value, int if is_whole else (int, float)) and least <= value <= most:
+                continue
+            kind = "a whole number" if is_whole else "a number"
+            ends = f"from {least} to {most}" if is_whole else f"from {least:g} to {most:g}"
+            raise UsageError(
+                f"{field.name} is {kind} {ends}, not {value!r}",
+                hint=f"leave out {field.name}, or give another value",
+            )
+        if self.minimum_time is not None and self.minimum_time > self.budget:
+            raise UsageError(
+                f"an iteration of {self.minimum_time:g} s is longer than the whole run:"
+                f" {self.budget:g} s",
+                hint="a shorter --min-time, or a larger --budget",
+            )
 
 
 QUICK: Final[Mapping[str, Any]] = {

@@ -7,22 +7,33 @@ from typing import Any
 
 import click
 
+from isobench.model.bounds import LARGEST_SEED, LEAST_SHARE, MOST_WANTED
 from isobench.model.units import parse_duration
 
 # More than any kernel is built for (CONFIG_NR_CPUS is 8192 at most on x86). Without a bound,
 # "--affinity 0-999999999999" would fill the memory before the kernel refuses it.
 _MOST_CPUS = 1 << 16
+_LONGEST_CPU = 20
+"""Digits. Python reads thousands of them only as an error."""
+SEED = click.IntRange(0, LARGEST_SEED)
+BLOCKS = click.IntRange(1, MOST_WANTED)
 
 
 class PathName(click.Path):
     """A path, which must not be empty: `-o "$FOLDER"` with an unset variable is an oversight, and
-    would mean the working directory.
+    would mean the working directory. "-" is a standard stream where the option allows it, and
+    nowhere a file by accident.
     """
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the path."""
         if not os.fspath(value):
             self.fail("the path is empty", param, ctx)
+        if os.fspath(value) == "-" and not self.allow_dash:
+            self.fail(
+                '"-" is a standard stream, and a path is needed here; ./- is a file of this name',
+                param, ctx,
+            )  # fmt: skip
         return super().convert(value, param, ctx)
 
 
@@ -78,9 +89,12 @@ class Cpus(click.ParamType[frozenset[int]]):
         for part in str(value).split(","):
             first, dash, last = part.strip().partition("-")
             ends = (first, last if dash else first)
-            if not all(end.isdecimal() for end in ends) or int(ends[0]) > int(ends[1]):
+            is_list = all(end.isdecimal() and len(end) <= _LONGEST_CPU for end in ends)
+            if not is_list or int(ends[0]) > int(ends[1]):
                 self.fail(f"{value!r} is not a list of CPUs: write 2, 0,2 or 2-5", param, ctx)
-            found |= set(range(int(ends[0]), min(int(ends[1]), _MOST_CPUS) + 1))
+            if int(ends[1]) > _MOST_CPUS:
+                self.fail(f"no machine has a CPU {ends[1]}", param, ctx)
+            found |= set(range(int(ends[0]), int(ends[1]) + 1))
         return frozenset(found)
 
 
@@ -92,10 +106,10 @@ class Share(click.ParamType[float]):
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
-        """Return a fraction between 0 and 1."""
+        """Return a fraction above 0 and below 1."""
         text = str(value).strip()
         number = _float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
-        if not 0 < number < 1:
+        if not LEAST_SHARE < number < 1:
             self.fail(
                 f"{value!r} is not a share between 0% and 100%: write it with its sign, as in 5%",
                 param,

@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import Final
 
+from isobench.model.errors import UsageError
+
 _PACKAGE: Final = Path(__file__).resolve().parents[1]
 
 
@@ -34,7 +36,15 @@ def _xdg(variable: str, default: str) -> Path:
     value = os.environ.get(variable, "")
     # "All paths set in these environment variables must be absolute": relative ones are ignored.
     # https://specifications.freedesktop.org/basedir-spec/latest/#variables
-    return Path(value) if value.startswith("/") else Path.home() / default
+    if value.startswith("/"):
+        return Path(value)
+    try:
+        return Path.home() / default
+    except RuntimeError:  # as in a container whose user has no name
+        raise UsageError(
+            f"this user has no home folder for {default}",
+            hint=f"set HOME or {variable} to a folder",
+        ) from None
 
 
 def cache() -> Path:

@@ -1,7 +1,10 @@
 """Leaves secrets, and on demand names, out of what isobench writes and prints.
 
 Texts are redacted where they leave: in the documents, records and logs of a run, in exports, and on
-the terminal. No code before that has to know which of its texts hold a secret.
+the terminal. No code before that has to know which of its texts hold a secret. This happens to
+values, before they become JSON, a page or a table: in a whole document a rule could take markup for
+a part of a secret. Identifiers stay as they are (`keep`): the files of a run refer to each other by
+them.
 
 What counts as a secret: a user name with a password in a URL, values of options, variables and keys
 that are called like a secret (`--password X`, `TOKEN=x`, "password": "x"), headers that authorize,
@@ -10,13 +13,21 @@ process marks as a secret in one of these ways, wherever it stands.
 """
 
 import contextlib
+import dataclasses
+import json
 import os
 import pwd
 import re
 import urllib.parse
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from enum import Enum
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+from isobench.model.cleaning import cleaned
 
 MARK: Final = "***"
 """What stands in place of what is left out."""
@@ -32,7 +43,8 @@ _NAMED: Final = (
 )
 # A name that ends otherwise, as token_file, says where the secret is.
 _NAME: Final = re.compile(_NAMED, re.IGNORECASE)
-_QUOTED: Final = r"\"(?:[^\"\\]|\\.)*\"|'[^']*'"
+# The end of a text that was cut may lack the second quotation mark.
+_QUOTED: Final = r"\"(?:[^\"\\]|\\.)*+\"|'[^']*+'|\"[^\"\\]++\Z|'[^']++\Z"
 _VALUE: Final = rf"(?:{_QUOTED}|[^\s\"',;&|<>]+)"
 
 # Nearly all texts hold nothing of this, and are searched once only.
@@ -43,6 +55,10 @@ _HINT: Final = re.compile(
 # Coordinates and times, as in the pages of long histories: megabytes that no rule needs to search.
 _NUMBERS: Final = re.compile(r"(?<=[,\s])((?:-?[0-9.]{1,24}[,\s]+){50,})")
 _LONG: Final = 100_000
+_PORT: Final = r"[0-9]{1,5}[/?#]"
+"""A port with what follows it in a URL."""
+# Texts may come from anybody: each rule takes time in proportion to the text. Where it could begin
+# at many places of one run of characters, it says which of them is the first, or has a bound.
 _RULES: Final[tuple[tuple[re.Pattern[str], str], ...]] = (
     (
         re.compile(r"-----BEGIN ([A-Z ]*PRIVATE KEY)-----.*?(?:-----END \1-----|\Z)", re.DOTALL),
@@ -56,11 +72,28 @@ _RULES: Final[tuple[tuple[re.Pattern[str], str], ...]] = (
         rf"\1{MARK}@",
     ),
     (
-        re.compile(r"((?:ssh|sftp):/{1,2})[^\s/?#\"'<>]*:[^\s/?#\"'<>]*@", re.IGNORECASE),
+        re.compile(r"((?:ssh|sftp):/{1,2})[^\s/?#\"'<>:]*+:[^\s/?#\"'<>]*@", re.IGNORECASE),
         rf"\1{MARK}@",
     ),
-    # As requests and urllib3 print what they could not parse: "user:password@host" alone.
-    (re.compile(r"(?<![\w/.@])[\w.%+-]+:[^\s:/@\"'<>]+@(?=[\w\[])"), f"{MARK}@"),
+    # A "/", "?" or "#" in a password should be escaped, and sometimes is not. A colon before the
+    # first of them is that of a password unless a port follows it. It ends with the last @ before
+    # another URL.
+    (
+        re.compile(
+            r"(?<![\w+.-])([A-Za-z][\w+.-]*:/(?:/(?!\[)|(?=[^\s/?#@:\"'<>\[]*+:(?!/))))"
+            rf"[^\s/?#@:\"'<>]*+:(?!{_PORT})"
+            r"(?:[^\s@:\"'<>]*+(?::(?!/)[^\s@:\"'<>]*+)*+@)++"
+        ),
+        rf"\1{MARK}@",
+    ),
+    # As requests and urllib3 print what they could not parse: "user:password@host" alone. After a
+    # slash or an @ stands the rest of something else, to the first character that may separate.
+    (
+        re.compile(
+            r"(?<![\w.%+-])((?<=[/@])[\w.]*+[%+-]|(?<![/@]))[\w.%+-]++:[^\s:/@\"'<>]++@(?=[\w\[])"
+        ),
+        rf"\1{MARK}@",
+    ),
     (
         re.compile(
             r"((?:proxy-)?authorization[\"']?\s*[:=]\s*[\"']?)"
@@ -72,29 +105,43 @@ _RULES: Final[tuple[tuple[re.Pattern[str], str], ...]] = (
     (re.compile(r"\b((?:basic|bearer)\s+)[A-Za-z0-9+/_.~=-]{8,}", re.IGNORECASE), rf"\1{MARK}"),
     (re.compile(r"((?:set-)?cookie\s*:\s*)[^\r\n\"']+", re.IGNORECASE), rf"\1{MARK}"),
     (re.compile(rf"((?<![\w-])--?{_NAMED}(?:=|\s+))(?!-){_VALUE}", re.IGNORECASE), rf"\1{MARK}"),
-    (re.compile(rf"((?<![\w-])(?:-u|--user|--proxy-user)[=\s]\s*)[^\s:@]+:{_VALUE}"), rf"\1{MARK}"),
+    # The user has no "=" that ends another such option.
+    (
+        re.compile(
+            r"((?<![\w-])(?:-u|--user|--proxy-user)[=\s]\s*)"
+            r"(?:[^\s:@=]|(?<![^\w-]-u)(?<![^\w-]--user)(?<![^\w-]--proxy-user)=)++"
+            rf":{_VALUE}"
+        ),
+        rf"\1{MARK}",
+    ),
     (re.compile(rf"((?<=\s)-u)[A-Za-z][\w.-]*:{_VALUE}"), rf"\1{MARK}"),
     # A header, and the signature of a link.
     (
         re.compile(
-            r"(\b(?:x|api|access|auth)-(?:[a-z]+-)*(?:key|token|secret)\s*:\s*)[^\s\"',;]+",
+            r"(\b(?:x|api|access|auth)-(?:[a-z]{1,40}-){0,10}(?:key|token|secret)\s*:\s*"
+            r"[\"']?)[^\s\"',;]+",
             re.IGNORECASE,
         ),
         rf"\1{MARK}",
     ),
     (re.compile(r"([?&](?:x-amz-)?sig(?:nature)?=)[^\s&\"'<>]+", re.IGNORECASE), rf"\1{MARK}"),
-    (re.compile(r"(\bsshpass\s+(?:-\w+\s+)*-p\s*)\S+"), rf"\1{MARK}"),
+    (re.compile(r"(\bsshpass\s+(?:-\w+\s+){0,20}-p\s*)\S+"), rf"\1{MARK}"),
     (re.compile(rf"((?<![\w.-]){_NAMED}[\"']?=)(?!=){_VALUE}", re.IGNORECASE), rf"\1{MARK}"),
     (re.compile(rf"([\"']{_NAMED}[\"']\s*[:=]\s*)(?:{_QUOTED})", re.IGNORECASE), rf'\1"{MARK}"'),
     (
         re.compile(
             r"\b(?:gh[opsur]_\w{20,}|github_pat_\w{20,}|glpat-[\w-]{16,}|xox[abprs]-[\w-]{10,}"
-            r"|(?:AKIA|ASIA)[A-Z0-9]{16}|eyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]*)"
+            r"|(?:AKIA|ASIA)[A-Z0-9]{16}"
+            r"|eyJ(?:\w|-(?!eyJ)){8,}+\.eyJ[\w-]{8,}+\.[\w-]*)"
         ),
         MARK,
     ),
 )
-_URL_SECRET: Final = re.compile(r"[A-Za-z][\w+.-]*://[^\s/?#@]*?:([^\s/?#]+)@")
+# What follows the user name and its colon, up to the next URL.
+_URL_SECRET: Final = re.compile(r"(?<=[\w+.-])://(?!\[)[^\s/?#@:]*+:((?:(?!://)\S)*+)")
+_PORT_FIRST: Final = re.compile(_PORT)
+_SIGNS: Final = "/?#:@"
+"""Where parsers of URLs divide them."""
 _SHORTEST_VALUE: Final = 6
 """Characters of a value of the environment that is left out wherever it stands. A shorter one would
 match by chance."""
@@ -110,11 +157,19 @@ _COMMON: Final = frozenset({
     *("nspawn", "kubernetes", "distrobox", "bubblewrap", "firejail", "landlock", "namespaces"),
     *("isobench", "linux", "debian", "ubuntu", "admin", "auto", "all", "(none)"),
 })  # fmt: skip
-_HOME: Final = re.compile(r"((?:^|(?<=[\s\"'=:,(\[]))/(?:var/)?(?:home|Users)/)[^/\s\"',:;)\]]+")
+# An absolute path: after no part of a path, but after "file://" or a line end as JSON has it.
+_HOME: Final = re.compile(
+    r"((?:(?<![\w.~/-])|(?<=://)|(?<=\\[nrt]))/(?:var/)?(?:home|Users)/)[^/\s\"'`,:;)\]<>&|\\]+"
+)
+
+_IDENTIFYING: Final = frozenset({"key", "code", "doubt_codes"})
+"""Fields that name something and are no secret: those of evidence and of doubts."""
+_T = TypeVar("_T")
 
 _names: set[str] = set()
 _folders: set[str] = set()
 _learned: set[str] = set()
+_kept: set[str] = set()
 _is_leaving_out_names = False
 
 
@@ -141,34 +196,33 @@ def is_leaving_out_names() -> bool:
 
 
 def reset() -> None:
-    """Leave out only secrets again, and forget those that were learned."""
+    """Leave out only secrets again, and forget what was learned and what is kept."""
     global _is_leaving_out_names  # noqa: PLW0603 - as above
     _is_leaving_out_names = False
-    for kept in (_names, _folders, _learned):
-        kept.clear()
+    for known in (_names, _folders, _learned, _kept):
+        known.clear()
+
+
+def keep(identifiers: Iterable[str]) -> None:
+    """Leave these names and words as they are from now on: what is called like one of them is no
+    secret and no name of a user, and a text that is one of them stays.
+    """
+    _kept.update(identifiers)
 
 
 def learn(table: Any) -> None:  # noqa: ANN401 - plain data
     """Leave out the secrets in a configuration wherever else they appear, for example in what a
     command of it prints.
     """
-    _learned.update(one for one in _secrets_in(table, plain(table)) if len(one) >= _SHORTEST_VALUE)
-
-
-def _secrets_in(value: Any, redacted: Any) -> Iterator[str]:  # noqa: ANN401 - plain data
-    """Yield what was left out of a value."""
-    if isinstance(value, str) and isinstance(redacted, str):
-        before, mark, after = redacted.partition(MARK)
-        if mark and MARK not in after and value.startswith(before) and value.endswith(after):
-            found = value[len(before) : len(value) - len(after)].strip("\"'")
-            # Of "user:password", the password alone is a secret.
-            yield found.rpartition(":")[2]
-    elif isinstance(value, Mapping) and isinstance(redacted, Mapping):
-        for key, each in value.items():
-            yield from _secrets_in(each, redacted[key])
-    elif isinstance(value, list | tuple) and len(value) == len(redacted):
-        for each, other in zip(value, redacted, strict=True):
-            yield from _secrets_in(each, other)
+    redactor = _Redactor()
+    redactor.plain(table)
+    parts = [part for one in redactor.taken_of_urls for part in _parts(one.partition(":")[2])]
+    for found in (*redactor.taken, *parts):
+        # Of "user:password", the password alone is a secret.
+        whole = found.strip("\"'")
+        _learned.update(
+            one for one in (found, whole, whole.rpartition(":")[2]) if len(one) >= _SHORTEST_VALUE
+        )
 
 
 def names_in(tables: Any) -> Iterator[str]:  # noqa: ANN401 - plain data
@@ -195,14 +249,28 @@ def of_bytes(found: bytes) -> bytes:
     return text(found.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
 
 
+def bare(found: str) -> str:
+    """Return a text for the terminal: without secrets, and without what controls a terminal."""
+    return cleaned(text(found), longest=None)
+
+
+def beginning(found: str, most: int) -> str:
+    """Return the beginning of a text, without secrets. Half a secret is not recognized later."""
+    return text(found)[:most]
+
+
 def words(argv: Iterable[str]) -> list[str]:
     """Return a command line without secrets; `--password X` may be two words."""
     return _Redactor().words(argv)
 
 
-def plain(value: Any) -> Any:  # noqa: ANN401 - plain data
-    """Return plain data (of TOML or JSON) without secrets. Keys stay as they are."""
-    return _Redactor().plain(value)
+def plain(value: _T) -> _T:
+    """Return data without secrets: of TOML or JSON, or objects with their types.
+
+    Keys, and the members of enumerations, stay as they are.
+    """
+    found: _T = _Redactor().plain(value)
+    return found
 
 
 def has_mark(value: Any) -> bool:  # noqa: ANN401 - as above
@@ -220,10 +288,17 @@ class _Redactor:
     def __init__(self) -> None:
         # Read each time: variables change within a process, as they do in tests.
         known = {one for one in _values_of_environment() if len(one) >= _SHORTEST_VALUE}
-        self._values = sorted(known | _learned, key=len, reverse=True)
-        self._names = sorted(_names, key=len, reverse=True)
+        forms = {form for one in (known | _learned) - _kept for form in _forms(one)}
+        self._values = sorted(forms - _kept, key=len, reverse=True)
+        self._names = sorted(_names - _kept, key=len, reverse=True)
+        self.taken: list[str] = []
+        """What the rules have left out so far."""
+        self.taken_of_urls: list[str] = []
+        """What of it stood after the scheme of a URL."""
 
     def text(self, found: str) -> str:
+        if found in _kept:
+            return found
         if len(found) > _LONG:
             return "".join(map(self._short, _NUMBERS.split(found)))
         return self._short(found)
@@ -233,8 +308,18 @@ class _Redactor:
             found = found.replace(value, MARK)
         if _HINT.search(found):
             for rule, replacement in _RULES:
-                found = rule.sub(replacement, found)
+                found = rule.sub(partial(self._take, replacement), found)
         return self._without_names(found) if _is_leaving_out_names else found
+
+    def _take(self, replacement: str, match: re.Match[str]) -> str:
+        """Return what replaces a match of a rule, and keep what it takes away."""
+        before, _, after = replacement.partition(MARK)
+        kept = match.expand(before)
+        whole = match.group()
+        self.taken.append(whole[len(kept) : len(whole) - len(after)])
+        if kept.endswith((":/", "://")):
+            self.taken_of_urls.append(self.taken[-1])
+        return f"{kept}{MARK}{after}"
 
     def _without_names(self, found: str) -> str:
         for folder in _folders:
@@ -249,25 +334,58 @@ class _Redactor:
         found: list[str] = []
         before: list[str] = []
         for word in argv:
-            found.append(MARK if _is_value(word, before) else self.text(word))
+            found.append(self._left_out(word) if _is_value(word, before) else self.text(word))
             before.append(word)
         return found
 
+    def _left_out(self, value: str) -> str:
+        self.taken.append(value)
+        return MARK
+
     def plain(self, value: Any) -> Any:  # noqa: ANN401 - plain data
         if isinstance(value, str):
-            return self.text(value)
+            return value if isinstance(value, Enum) else self.text(value)
+        if value is None or isinstance(value, float | int):
+            return value
         if isinstance(value, Mapping):
             return {key: self._of_key(key, each) for key, each in value.items()}
         if isinstance(value, list | tuple):
-            if value and all(isinstance(each, str) for each in value):
-                return self.words(value)
-            return [self.plain(each) for each in value]
+            return self._sequence(value)
+        if isinstance(value, msgspec.Struct):
+            names: Iterable[str] = value.__struct_fields__
+            return self._object(value, names, msgspec.structs.replace)
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            names = (one.name for one in dataclasses.fields(value) if one.init)
+            return self._object(value, names, dataclasses.replace)
         return value
 
+    def _sequence(self, value: Sequence[Any]) -> Any:  # noqa: ANN401 - as above
+        if value and all(type(each) is str for each in value):
+            found = self.words(value)
+        else:
+            found = [self.plain(each) for each in value]
+        if isinstance(value, list):
+            return found
+        return type(value)(*found) if hasattr(value, "_fields") else tuple(found)
+
+    def _object(self, value: Any, names: Iterable[str], replace: Callable[..., Any]) -> Any:  # noqa: ANN401 - as above
+        changed = {}
+        for name in names:
+            before = getattr(value, name)
+            if name not in _IDENTIFYING:
+                after = self._of_key(name, before)
+                if after is not before:
+                    changed[name] = after
+        return replace(value, **changed) if changed else value
+
     def _of_key(self, key: object, value: Any) -> Any:  # noqa: ANN401 - as above
-        if isinstance(key, str) and isinstance(value, str) and value and is_secret_name(key):
-            return MARK
-        return self.plain(value)
+        if type(value) is not str:
+            return self.plain(value)
+        # A class of workloads may be called "auth": its verdict is no secret.
+        is_verdict = key in _kept and value in _kept
+        if value and isinstance(key, str) and is_secret_name(key) and not is_verdict:
+            return self._left_out(value)
+        return self.text(value)
 
 
 def _is_value(word: str, before: Sequence[str]) -> bool:
@@ -286,7 +404,40 @@ def _values_of_environment() -> Iterator[str]:
     """Yield the secrets in the environment variables of this process."""
     for name, value in os.environ.items():
         if "://" in value:
-            for found in _URL_SECRET.findall(value):
-                yield from (found, urllib.parse.unquote(found))
+            for found in map(_passwords, _URL_SECRET.findall(value)):
+                for one in found:
+                    yield from (one, urllib.parse.unquote(one))
         if is_secret_name(name):
             yield value
+
+
+def _passwords(found: str) -> Iterator[str]:
+    """Yield the password that begins a text of a URL, and parts of it; nothing for a port."""
+    longest = found.rpartition("@")[0]
+    authority = re.split(r"[/?#]", found, maxsplit=1)[0]
+    if "@" in authority:
+        # A later @ may be that of a path, or the password may have both signs.
+        yield longest
+        yield from _parts(authority.rpartition("@")[0])
+    elif not _PORT_FIRST.match(found):
+        yield from _parts(longest)
+
+
+def _parts(password: str) -> Iterator[str]:
+    """Yield a password of a URL, and its parts that an error may name: a parser takes them for a
+    port, a host or a path where the password is not escaped.
+    """
+    yield password
+    yield from re.split(rf"[{_SIGNS}]", password)
+    for sign in _SIGNS:
+        first, _, rest = password.partition(sign)
+        yield from (first, rest)
+
+
+def _forms(value: str) -> Iterator[str]:
+    """Yield a value as it is, and as it stands in JSON and in what Python and Go print of it."""
+    as_json = json.dumps(value, ensure_ascii=False)
+    of_go = as_json.replace("<", r"\u003c").replace(">", r"\u003e").replace("&", r"\u0026")
+    for quoted in (as_json, json.dumps(value), of_go, repr(value), ascii(value)):
+        yield quoted[1:-1]
+    yield value

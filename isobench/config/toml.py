@@ -37,10 +37,22 @@ _MOST: Final = 1 << 63
 _MOST_PARTS: Final = 50
 """Parts of a key, and levels of tables and lists. No configuration needs ten."""
 _LABELLED: Final = 5
-# The possessive quantifiers never go back: a long line takes time in proportion to its length.
-_LONG_KEY: Final = re.compile(
-    r"""(?<![\w"'.-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+)"""
-    rf"{{{_MOST_PARTS}}}"
+# What TOML consists of, as far as tomllib reads it without an error: a dot, other parts of a dotted
+# key, and what no key contains. A string that does not end goes to the end of its line or of the
+# text. The possessive quantifiers never go back, so that this takes time in proportion to the text.
+_TOKEN: Final = re.compile(
+    r"""
+    (?P<dot> \. )
+    | (?P<part> "(?!"") (?: [^"\\\n] | \\[^\n] )*+ "?
+              | '(?!\'') [^'\n]*+ '?
+              | [\w\ \t-]++ )
+    | \"{3} (?: [^"\\] | \\. | "(?!"") )*+ (?: "{3,5} | \\?\Z )
+    | \'{3} (?: [^'] | '(?!\'') )*+ (?: '{3,5} | \Z )
+    | \#[^\n]*+
+    | [^\w\ \t."'\#-]++
+    | .
+    """,
+    re.DOTALL | re.VERBOSE,
 )
 _LONGEST: Final = 2000
 """Characters of a message."""
@@ -91,10 +103,13 @@ class Source:
 
     def _check_keys(self) -> None:
         """Check that no key has too many parts: tomllib takes the square of their number."""
-        if found := _LONG_KEY.search(self.text):
-            line = self.text.count("\n", 0, found.start()) + 1
-            what = f"a key has more than {_MOST_PARTS} parts"
-            raise UsageError(f"{self.origin}:{line}: {what}", hint=self.hint)
+        dots = 0
+        for found in _TOKEN.finditer(self.text):
+            dots = 0 if found.lastgroup is None else dots + (found.lastgroup == "dot")
+            if dots >= _MOST_PARTS:
+                line = self.text.count("\n", 0, found.start()) + 1
+                what = f"a key has more than {_MOST_PARTS} parts"
+                raise UsageError(f"{self.origin}:{line}: {what}", hint=self.hint)
 
     def _check_values(self, document: Mapping[str, Any]) -> None:
         """Check nesting and numbers: TOML's own are of 64 bits, and tomllib's of any size."""
@@ -179,13 +194,14 @@ def line_of(text: str, path: Sequence[str | int]) -> int | None:
 def _keys(text: str) -> tuple[list[str], str]:
     """Return the dotted keys at the beginning of a text, and the rest."""
     keys: list[str] = []
-    while found := _KEY.match(text):
+    at = 0
+    while len(keys) <= _MOST_PARTS and (found := _KEY.match(text, at)):
         keys.append(next(part for part in found.groups() if part is not None))
-        text = text[found.end() :]
-        if not text.startswith("."):
+        at = found.end()
+        if not text.startswith(".", at):
             break
-        text = text[1:]
-    return keys, text
+        at += 1
+    return keys, text[at:]
 
 
 def _table_path(keys: Sequence[str], arrays: dict[_Path, int], *, is_array: bool) -> _Path:

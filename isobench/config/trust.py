@@ -82,7 +82,7 @@ def distrust(path: Path) -> str:
 def _distrust_of_path(path: Path, opened: os.stat_result | None) -> str:
     last: os.stat_result | None = None
     try:
-        for entry, seen in _entries_on_path(path):
+        for entry, seen in entries_on_path(path):
             last = seen
             reason = _fault(seen, entry)
             if reason:
@@ -94,7 +94,7 @@ def _distrust_of_path(path: Path, opened: os.stat_result | None) -> str:
     return ""
 
 
-def _entries_on_path(path: Path) -> Iterator[tuple[Path, os.stat_result]]:
+def entries_on_path(path: Path) -> Iterator[tuple[Path, os.stat_result]]:
     """Yield every folder and every symbolic link on the path from the root to a file, and the file.
 
     OSError: an entry cannot be read, or there are too many links.

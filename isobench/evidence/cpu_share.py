@@ -7,6 +7,7 @@ https://docs.kernel.org/scheduler/sched-design-CFS.html
 """
 
 import contextlib
+import re
 import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -38,6 +39,8 @@ _KEPT: Final = 18
 """Characters of a name, and those that are left of a longer one."""
 _STEP: Final = 1.25
 """The ratio of the weights of two neighbouring nice values: sched_prio_to_weight in the kernel."""
+_NUMBER: Final = re.compile("[0-9]{1,9}")
+"""A weight, as text: the kernel's are below a million."""
 _DEFAULTS: Final = {"cpu.shares": 1024, "cpu.weight": 100}
 """The file of a cgroup's weight in cgroup v1 and v2, and its default."""
 
@@ -55,7 +58,7 @@ class Chain:
         if not isinstance(group, str) or not isinstance(weights, str):
             return None
         names, numbers = tuple(filter(None, group.split("/"))), weights.split()
-        if len(names) != len(numbers) or not all(map(str.isdigit, numbers)):
+        if len(names) != len(numbers) or not all(map(_NUMBER.fullmatch, numbers)):
             return None
         return cls(names=names, weights=tuple(map(int, numbers)))
 

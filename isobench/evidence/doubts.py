@@ -8,6 +8,7 @@ from isobench.evidence.clock import ClockCheck
 from isobench.evidence.host import MEMORY_FILESYSTEMS, filesystem_name
 from isobench.evidence.host_time import HostCheck
 from isobench.model import BlockHealth, Doubt, Fact
+from isobench.model.units import TargetName
 
 CACHED_PERCENT: Final = 5
 """The share of a file that may be in the page cache for a reading of it to count as I/O."""
@@ -15,8 +16,14 @@ NOISE_CODES: Final = frozenset({"noisy-host", "busy-host"})
 """Doubts that mean that the machine did other work. The headline names them."""
 LOSS_CODES: Final = frozenset({"lost-records", "damaged-records"})
 """Doubts that mean that records are missing. The headline names them."""
-NEVER_FASTER: Final = frozenset({"cpu-share"})
-"""Doubts with which "faster" is no verdict, even where they do not block others."""
+UNEVEN: Final = frozenset({"cpu-share"})
+"""Doubts with which "faster" is no verdict, and "slower" only beyond `UNEVEN_RATIO`, even where
+they do not block others.
+"""
+# Beside busy neighbours, work of one speed took up to 1.27 times as long in a container of native's
+# weight: docs/statistics.md, "Equal shares of the CPU".
+UNEVEN_RATIO: Final = 1.5
+"""A ratio that uneven shares of the CPU alone do not explain."""
 # Less than 1, since the two starts differ a little, and the durations by the ratio of the target.
 OVERLAP: Final = 0.8
 """The share of their time that the two programs of a duet must run at the same time."""
@@ -134,8 +141,32 @@ def of_unchecked_clock() -> Doubt:
     )
 
 
+def of_lost_evidence(names: Sequence[TargetName]) -> tuple[Doubt, ...]:
+    """Return the doubt about a cell of targets whose evidence is not in the run any more."""
+    if not names:
+        return ()
+    files = " and ".join(f"state/{name}-pre.json" for name in names)
+    return (
+        Doubt(
+            code="lost-evidence",
+            detail=f"{files} is missing: nothing shows that the target was what its name says",
+            advice="use the whole folder of the run, or measure again",
+            blocks=True,
+        ),
+    )
+
+
 def of_host_time(found: HostCheck | None) -> tuple[Doubt, ...]:
-    """Return the doubt about a cell whose payload reports less time than the host saw."""
+    """Return the doubt about a cell whose payload reports less time than the host saw, or more."""
+    if found is not None and found.is_unseen:
+        return (
+            Doubt(
+                code="host-time",
+                detail=f"its payload reports {found.whole:.1f} times the time that the host saw",
+                advice="find out what keeps its lines back, such as a buffer, or answers for it",
+                blocks=True,
+            ),
+        )
     if found is None or not found.is_incomplete:
         return ()
     return (
@@ -151,10 +182,10 @@ def of_host_time(found: HostCheck | None) -> tuple[Doubt, ...]:
 
 
 def of_unseen_speed(found: HostCheck) -> Doubt:
-    """Return the doubt about a target that is faster than native by its own times alone."""
+    """Return the doubt about a target that is near-native, or faster, by its own times alone."""
     why = "the host did not see that it is faster: only the payload reports it"
     if not found.is_known:
-        why = "requests to this target take so long that the host cannot see that it is faster"
+        why = "the host sees too little of its work: only the payload reports how fast it is"
     return Doubt(
         code="host-time",
         detail=why,
@@ -316,7 +347,8 @@ def of_cpu_share(
             " own with native's weight: shares are equal on average, not in each moment",
             advice="measure on a quieter machine: there is no verdict here"
             if contention.is_saturated
-            else "measure on a quiet machine: faster than native is no verdict here",
+            else "measure on a quiet machine: faster than native, or slower by less than"
+            f" {UNEVEN_RATIO:g} times, is no verdict here",
             blocks=contention.is_saturated,
         ),
     )

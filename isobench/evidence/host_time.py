@@ -1,26 +1,40 @@
 """Compares the times that payloads report with what the host saw of the same turns. Pure.
 
 A payload on request reports the time of each turn by its own clock. The host measures each turn as
-well, from the request to the answer. That is longer: it includes the untimed pass before, and the
-way of two lines. A short turn, of one loop, shows how long these lines take. What is left is work,
-and the share of it that a payload reports must be native's share, however slow the target is.
+well, from the request to the answer. That is longer: it includes the way of two lines, whatever it
+takes to wake up, and the untimed pass before. A turn of one loop, with the same untimed pass, shows
+how long all this takes. What is left is the timed pass, and the share of it that a payload reports
+must be native's share, however slow the target is.
 """
 
+import math
+import statistics
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
-TURNS: Final = "turns"
-"""The metric of the host's time of all turns of a visit; its operations are their number."""
+ONE_LOOP: Final = "one-loop-turn"
+"""The metric of the host's time of a turn of one loop, after the untimed pass of the others."""
 SHORT_TURN: Final = "short-turn"
-"""The metric of the host's time of the shortest turn of one loop."""
+"""The same in older runs: of one loop without an untimed pass, right after the warm-up."""
 LONG_WAY: Final = 0.2
 """Where the lines of requests and answers take a larger share of the host's time, that time says
 nothing of the work.
 """
+LONGEST_WAY: Final = 1 / 3
+"""Where they take a larger share than this of a target's turns, nothing says that it is near-native
+but its payload.
+"""
+LEAST_SEEN: Final = 0.7
+"""Nor where the payload reports a smaller part than this of the work, as the host sees it: also
+where the way is unknown, because a turn has few loops, and counts as work.
+"""
 LEAST_SHARE: Final = 0.9
 """A payload that reports a smaller part of the work than this, compared with native, is doubted."""
+MOST_SHARE: Final = 1.1
+"""A payload that reports a larger part than this of all that the host saw is doubted."""
 LEVEL: Final = 0.98
-"""The level of intervals: their upper bounds are one-sided at 99 %."""
+"""The level of intervals: each of their bounds is one-sided at 99 %."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +47,16 @@ class HostCheck:
     """The upper bound of the share."""
     ratio_upper: float
     """The upper bound of the ratio of the work that the host saw to native's."""
+    way: float
+    """The share of a turn that the way of requests and answers takes, in the middle block; infinite
+    where it is unknown.
+    """
+    whole: float
+    """The part of all that the host saw, with the way of requests and answers, that the payload
+    reports: at most 1 where it did what it reports.
+    """
+    whole_lower: float
+    """The lower bound of this part."""
     is_known: bool
     """Whether the way of requests and answers is known and short. Otherwise the host's time says
     nothing of the work.
@@ -42,6 +66,19 @@ class HostCheck:
     def is_incomplete(self) -> bool:
         """Whether the payload leaves out work that the host saw."""
         return self.is_known and self.share_upper < LEAST_SHARE
+
+    @property
+    def is_hidden(self) -> bool:
+        """Whether the host sees too little of the work to confirm that a target is near-native."""
+        is_far = self.way > LONGEST_WAY and math.isfinite(self.way)
+        return is_far or self.share_upper < LEAST_SEEN
+
+    @property
+    def is_unseen(self) -> bool:
+        """Whether the payload reports more time than the host saw: it has not worked so long, or
+        its lines reach the host late.
+        """
+        return self.whole_lower > MOST_SHARE
 
     @property
     def is_faster(self) -> bool:
@@ -54,30 +91,52 @@ class Turns:
     """The turns of one cell in one block, in nanoseconds."""
 
     reported: float
-    """The sum of what the payload reports, with what it spends on passes that it does not time."""
+    """The sum of what the payload reports of the work."""
     seen: float
     """The sum of what the host saw."""
     count: int
     """How many turns; above zero."""
-    short: float | None
-    """What the host saw of a turn of one loop; None: there was none."""
+    rest: float | None
+    """What the host saw of a turn without the work; None: unknown."""
+    untimed: float = 0.0
+    """What of all rests is no way, but passes that are not timed, by the payload's own times."""
 
     @property
-    def way(self) -> float:
-        """What requests and answers take at most, in all."""
-        return self.count * (self.short or 0.0)
+    def _rests(self) -> float:
+        return self.count * (self.rest or 0.0)
 
     @property
-    def is_known(self) -> bool:
-        """Whether the way is known and short."""
-        return self.short is not None and self.way <= LONG_WAY * self.seen
+    def way_share(self) -> float:
+        """The share of the host's time that the way of requests and answers takes; infinite where
+        it is unknown.
+        """
+        return math.inf if self.rest is None else (self._rests - self.untimed) / self.seen
 
     @property
     def work(self) -> float:
-        """The host's time of a turn without the way."""
-        return max(self.seen - self.way, 1.0) / self.count
+        """The host's time of a turn without the rest."""
+        return max(self.seen - self._rests, 1.0) / self.count
 
     @property
     def share(self) -> float:
         """The part of the work that the payload reports."""
         return self.reported / self.count / self.work
+
+
+def is_known(pairs: Collection[tuple[Turns, Turns]]) -> bool:
+    """Return whether the way of requests and answers is known and short, in the middle block.
+
+    `pairs` are the turns of a cell and of native beside it. One block in which others had the CPUs
+    says little, and neither does one in which a target was slow on purpose.
+    """
+    if not pairs:
+        return False
+    middle = statistics.median(max(one.way_share, other.way_share) for one, other in pairs)
+    return middle <= LONG_WAY
+
+
+def way(turns: Collection[Turns]) -> float:
+    """Return the share of a cell's turns that the way of requests and answers takes, in the middle
+    block; infinite where it is unknown. ValueError: there are no turns.
+    """
+    return statistics.median(one.way_share for one in turns)

@@ -1,8 +1,19 @@
 """Compares expectations with environments. Pure."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final
 
 from isobench.model import Environment, Evidence, Expectation, ExpectationCheck, Fact, Relation
+
+_CANARY: Final = frozenset({"host.canary_readable", "host.canary_errno"})
+"""The facts about the host that only a payload can report: whether it can read a file of it."""
+
+
+def reported_inside(facts: Iterable[Evidence]) -> Iterator[Evidence]:
+    """Yield what a payload may say. The other facts "host.…" come from the host alone."""
+    for fact in facts:
+        if not fact.key.startswith("host.") or fact.key in _CANARY:
+            yield fact
 
 
 def gather(facts: Iterable[Evidence]) -> Environment:

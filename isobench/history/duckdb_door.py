@@ -1,5 +1,6 @@
 """The one door to DuckDB, which is an extra: connections without network and settings."""
 
+import contextlib
 import errno
 import os
 from collections.abc import Sequence
@@ -24,6 +25,14 @@ def library() -> Any:  # noqa: ANN401 - a module
     return duckdb
 
 
+def errors() -> tuple[type[Exception], ...]:
+    """Return what a query of a damaged file raises.
+
+    A message of DuckDB quotes the file, which may be no UTF-8: then making the error fails.
+    """
+    return library().Error, UnicodeDecodeError
+
+
 def connection() -> "duckdb.DuckDBPyConnection":
     """Return a connection to a database in memory."""
     # Nothing is fetched from the network, and no settings of the user are read.
@@ -33,6 +42,9 @@ def connection() -> "duckdb.DuckDBPyConnection":
         "preserve_insertion_order": "false",
     }
     found: duckdb.DuckDBPyConnection = library().connect(":memory:", config=settings)
+    # Several queries read the same files. A version that does not know the setting is slower.
+    with contextlib.suppress(library().Error):
+        found.execute("SET parquet_metadata_cache = true")
     return found
 
 

@@ -6,6 +6,7 @@ microcode, mitigations, engines, isobench, is recorded with each run and shown o
 """
 
 import hashlib
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
@@ -13,7 +14,7 @@ import msgspec
 
 from isobench.analysis.cells import LEVEL, Analysis
 from isobench.comparison import compatibility
-from isobench.history.row import LARGEST_LOG, Row
+from isobench.history.row import LONGEST_TEXT, RANGES, Row, redacted
 from isobench.model import TIME
 from isobench.model.cleaning import cleaned
 from isobench.model.errors import UsageError
@@ -84,11 +85,17 @@ def conditions(run: Run) -> dict[str, str]:
         "schedule": run.plan.schedule,
         "spawner": metadata.spawner,
     }
-    return {name: str(value) for name, value in found.items() if value is not None}
+    # Facts of a host may have several lines; a condition is one.
+    return {
+        " ".join(name.split()): " ".join(str(value).split())
+        for name, value in found.items()
+        if value is not None
+    }
 
 
 def rows_of(run: Run, *, link: str = "") -> tuple[Row, ...]:
-    """Return the rows of a run, one for each cell that was measured or should have been.
+    """Return the rows of a run, without secrets, one for each cell that was measured or should have
+    been.
 
     UsageError: the run has no id or no time, or has measured nothing.
     """
@@ -130,24 +137,40 @@ def rows_of(run: Run, *, link: str = "") -> tuple[Row, ...]:
             f"{run.path} has measured native alone: there is no ratio to keep",
             hint="isobench run --targets NAME measures a target beside it",
         )
-    return tuple(Row(place=place, **_checked(fields, run)) for place, fields in enumerate(found))
+    rows = (Row(place=place, **_checked(fields, run)) for place, fields in enumerate(found))
+    return tuple(redacted(rows))
 
 
-def _checked(fields: Mapping[str, Any], run: Run) -> Mapping[str, Any]:
+def _checked(fields: dict[str, Any], run: Run) -> Mapping[str, Any]:
     """Return fields whose texts, which were cleaned, are one line.
 
-    UsageError: a ratio is none that a series can have.
+    UsageError: a number is none that a series can have, or the texts are longer.
     """
-    mean = fields["mean"]
-    if mean is not None and not abs(mean) < LARGEST_LOG:
+    fields = fields | {name: _within(name, fields[name]) for name in ("low", "high", "noise")}
+    for name, (least, most) in RANGES.items():
+        number = fields.get(name)
+        if number is not None and not math.isnan(number) and not least <= number <= most:
+            raise UsageError(
+                f"{run.path}: {fields['target']} {fields['workload']} has no possible ratio"
+                f" ({name} {number:g})",
+                hint="isobench report shows the run",
+            )
+    texts = {name: len(value.encode()) for name, value in fields.items() if isinstance(value, str)}
+    if max(texts.pop("conditions"), sum(texts.values())) > LONGEST_TEXT:
         raise UsageError(
-            f"{run.path}: {fields['target']} {fields['workload']} has no possible ratio",
+            f"{run.path}: {fields['target']} {fields['workload']} has too long texts for a history",
             hint="isobench report shows the run",
         )
     return {
         name: " ".join(value.split()) if isinstance(value, str) else value
         for name, value in fields.items()
     }
+
+
+def _within(name: str, number: float | None) -> float | None:
+    """Return a number that says how much is unknown: beyond its range, it says no more."""
+    least, most = RANGES[name]
+    return None if number is None else max(least, min(number, most))
 
 
 def _json(value: object) -> str:

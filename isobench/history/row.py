@@ -1,11 +1,39 @@
 """A cell of a run, as the store keeps it. Each field is a column."""
 
+import functools
+import math
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 import msgspec
 
+from isobench.config import redaction
+
 LARGEST_LOG: Final = 100.0
 """No ratio is so large or small, as a logarithm: a ratio of 10^43."""
+LARGEST_RATIO: Final = math.exp(LARGEST_LOG)
+RANGES: Final = {
+    "place": (0, 1 << 31),
+    "value": (0.0, 1e30),
+    "native": (0.0, 1e30),
+    "mean": (-LARGEST_LOG, LARGEST_LOG),
+    "error": (0.0, LARGEST_LOG),
+    "deviation": (0.0, LARGEST_LOG),
+    "freedom": (1.0, 1e9),
+    "shared": (0.0, LARGEST_LOG),
+    "low": (1 / LARGEST_RATIO, LARGEST_RATIO),
+    "high": (1 / LARGEST_RATIO, LARGEST_RATIO),
+    "blocks": (0, 1 << 31),
+    "sessions": (0, 1 << 31),
+    "noise": (0.0, LARGEST_RATIO),
+}
+"""What the numbers of a cell lie between, both ends included. Beyond, nothing can be computed with
+them: squares and exponentials are no floats any more.
+"""
+SMALLEST_ERROR: Final = 1e-30
+"""An error is this large, or 0: the square of a smaller one may be 0."""
+LONGEST_TEXT: Final = 1 << 16
+"""Bytes of all texts of a cell but for its conditions, and of these."""
 SCHEMA: Final = 1
 """The version of the columns. It grows when a column changes its meaning, not when one is added."""
 
@@ -66,3 +94,27 @@ class Row(msgspec.Struct, frozen=True, gc=False):
     link: str = ""
     """Where the whole run is: a path or a URL."""
     schema: int = SCHEMA
+
+
+def redacted(rows: Iterable[Row]) -> Iterator[Row]:
+    """Yield rows without secrets."""
+    # Rows have most of their texts in common.
+    text, table = functools.cache(redaction.text), functools.cache(_redacted_table)
+    for row in rows:
+        yield msgspec.structs.replace(
+            row,
+            machine_name=text(row.machine_name),
+            version=row.version and text(row.version),
+            link=text(row.link),
+            conditions=table(row.conditions),
+            options=table(row.options),
+        )
+
+
+def _redacted_table(content: str) -> str:
+    try:
+        table = msgspec.json.decode(content)
+        clean = redaction.plain(table)
+    except (msgspec.DecodeError, RecursionError):
+        return redaction.text(content)
+    return content if clean == table else msgspec.json.encode(clean).decode()

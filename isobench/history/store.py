@@ -27,6 +27,7 @@ import types
 import typing
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import date, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -35,7 +36,15 @@ import msgspec
 
 from isobench.config import bounded
 from isobench.history import duckdb_door
-from isobench.history.row import LARGEST_LOG, SCHEMA, Row
+from isobench.history.row import (
+    LONGEST_TEXT,
+    RANGES,
+    SCHEMA,
+    SMALLEST_ERROR,
+    Row,
+    redacted,
+)
+from isobench.model.cleaning import as_cell
 from isobench.model.errors import UsageError
 
 MARKER: Final = "isobench-history.json"
@@ -49,11 +58,17 @@ _PATIENCE: Final = 60.0
 _TRIES: Final = 5
 _DAY: Final = 86_400.0
 _MOST_OF_A_ROW: Final = 64 << 20
+_MOST_ROWS: Final = 20_000_000
+"""Rows of all files that are read. Equal ones take almost no room in a file."""
+_MOST_TEXT: Final = 2 << 30
+"""Bytes of the texts of the rows that are chosen. A million rows have as many."""
+_MOST_CHOSEN: Final = 2_000_000
+"""Rows that are made objects. A hundred thousand runs of twelve cells have fewer."""
 _MONTH: Final = re.compile(r"[0-9]{4}-(?:0[1-9]|1[0-2])")
 _FILES: Final = "read_parquet($files, union_by_name = true, hive_partitioning = false)"
 _TYPES: Final = {str: "VARCHAR", bool: "BOOLEAN", int: "BIGINT", float: "DOUBLE"}
 _MOST_OF_A_MARKER: Final = 1 << 16
-_TIME: Final = r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z"
+_TIME: Final = r"[1-9][0-9]{3}-[0-9]{2}-[0-9]{2}T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]Z"
 _UNPRINTABLE: Final = r"[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]"
 
 
@@ -105,26 +120,35 @@ _IN_ORDER: Final = operator.itemgetter(
 _Found = TypeVar("_Found")
 
 
+# Conditions are long and mostly the same: `_check_conditions` looks at each text once.
+_TEXTS: Final = tuple(
+    name for name, kind in COLUMNS.items() if kind == _TYPES[str] and name != "conditions"
+)
+_SIZE: Final = " + ".join(f"coalesce(strlen({name}), 0)" for name in _TEXTS)
+"""The length in bytes of these texts of a row, in SQL."""
+
+
 def _sound() -> str:
     """Return the condition in SQL that each row of isobench's meets. A file of a store may come
     from a cache that others could write to.
     """
     kinds = typing.get_type_hints(Row).items()
-    texts = [name for name, kind in COLUMNS.items() if kind == _TYPES[str]]
-    numbers = [name for name, kind in COLUMNS.items() if kind == _TYPES[float]]
-    # Conditions are long and mostly the same: `_check_conditions` looks at each text once.
-    whole = ", ".join(name for name in texts if name != "conditions")
+    plain = f"NOT regexp_matches(concat_ws('', {', '.join(_TEXTS)}), '{_UNPRINTABLE}')"
     return " AND ".join((
         *(f"{name} IS NOT NULL" for name, kind in kinds if not isinstance(kind, types.UnionType)),
-        *(f"({name} IS NULL OR isfinite({name}))" for name in numbers),
-        f"(mean IS NULL OR (abs(mean) < {LARGEST_LOG} AND error >= 0 AND freedom > 0))",
-        "(low IS NULL OR low > 0)",
-        "(high IS NULL OR high > 0)",
+        # No number that is not finite lies between others.
+        *(f"({name} IS NULL OR {name} BETWEEN {least!r} AND {most!r})"
+          for name, (least, most) in RANGES.items()),
+        "(mean IS NULL OR (error IS NOT NULL AND freedom IS NOT NULL))",
+        f"(error IS NULL OR error = 0 OR error >= {SMALLEST_ERROR!r})",
+        "(low IS NULL OR high IS NULL OR low <= high)",
         "level > 0 AND level < 1",
-        "schema::BIGINT > 0",
-        f"regexp_full_match(started, '{_TIME}')",
+        "schema > 0",
+        f"regexp_full_match(started, '{_TIME}') AND try_cast(started AS TIMESTAMP) IS NOT NULL",
         "month = started[:7]",
-        f"NOT regexp_matches(concat_ws('', {whole}), '{_UNPRINTABLE}')",
+        # Only short texts are put together: a vector of DuckDB has 2,048 rows.
+        f"CASE WHEN {_SIZE} <= {LONGEST_TEXT} THEN {plain} ELSE false END",
+        f"strlen(conditions) <= {LONGEST_TEXT}",
     ))  # fmt: skip
 
 
@@ -162,27 +186,23 @@ class Store:
     def rows(self, choice: Choice | None = None) -> list[Row]:
         """Return the chosen rows by time, each once. UsageError: the store cannot be read."""
         wanted = choice or Choice()
-        found: dict[tuple[str, str, str, str], Row] = {}
+        found: dict[tuple[str, ...], Row] = {}
         checked: set[str] = set()
         with _without_collection():
             for row in self._chosen(wanted):
                 if row.conditions not in checked:
                     self._check_conditions(row)
                     checked.add(row.conditions)
-                found.setdefault((row.run, row.target, row.workload, row.metric), row)
+                found.setdefault((*_run_of(row), row.target, row.workload, row.metric), row)
         return list(found.values())
 
     def _check_conditions(self, row: Row) -> None:
         """Check that the conditions of a run are names and visible texts. UsageError: not so."""
-        try:
-            found = msgspec.json.decode(row.conditions, type=dict[str, str])
-            is_sound = all(text.isprintable() for pair in found.items() for text in pair)
-        except (msgspec.MsgspecError, RecursionError):
-            is_sound = False
-        if not is_sound:
+        if not _has_sound_conditions(row):
             raise UsageError(
                 f"{self.folder}: run {row.run} has conditions that isobench did not write",
-                hint=f"isobench history prune --before {row.started[:10]}, or begin a new store",
+                hint=f"isobench history prune --before {_day_after(row.started)} removes it, and"
+                " the runs before it; or begin a new store",
             )
 
     def _chosen(self, choice: Choice) -> list[Row]:
@@ -192,43 +212,73 @@ class Store:
             if not files:
                 return []
             try:
-                return self._answer(partial(_chosen, files=files, choice=choice), files)
+                return self._answer(partial(self._wanted, files=files, choice=choice), files)
             except FileNotFoundError:
                 # Another process has merged files meanwhile: the runs are in another file now.
                 if attempt == _TRIES - 1:
                     raise
         return []
 
+    def _wanted(self, database: Any, files: Sequence[str], choice: Choice) -> list[Row]:  # noqa: ANN401 - a connection of DuckDB
+        """Return the chosen rows by time. UsageError: they are too many."""
+        count, size = _count(database, files, choice)
+        if count > _MOST_CHOSEN:
+            raise self._too_many(count, _MOST_CHOSEN, files)
+        if size > _MOST_TEXT:
+            raise UsageError(
+                f"{self.folder}: the texts of the rows are longer than"
+                f" {bounded.size_text(_MOST_TEXT)}, the most that is read",
+                hint="ask for fewer: --since, --machine",
+            )
+        _choose(database, files, choice)
+        return _chosen(database)
+
     def _answer(self, query: Callable[[Any], _Found], files: Sequence[str]) -> _Found:
         """Return what a query finds in files that have been checked."""
-        duckdb = duckdb_door.library()
         with contextlib.closing(duckdb_door.connection()) as database:
             try:
-                oldest, newest = database.execute(
-                    f"SELECT min(schema::BIGINT), max(schema::BIGINT) FROM {_FILES}",  # noqa: S608 - a constant
-                    {"files": list(files)},
-                ).fetchone() or (None, None)
-                if (oldest, newest) not in {(SCHEMA, SCHEMA), (None, None)}:
-                    raise _other_schema(self.folder, oldest, newest)
+                self._check_rows(database, files)
                 if not _are_sound(database, files):
                     raise self._damaged(files, None)
                 return query(database)
-            except duckdb.Error as error:
+            except duckdb_door.errors() as error:
                 gone = [name for name in files if not Path(name).exists()]
                 if gone:
                     raise FileNotFoundError(errno.ENOENT, "merged meanwhile", gone[0]) from None
                 raise self._damaged(files, error) from None
 
+    def _check_rows(self, database: Any, files: Sequence[str]) -> None:  # noqa: ANN401 - a connection of DuckDB
+        """Check the number and the schema of all rows. UsageError: they are not to be read."""
+        bound = {"files": list(files)}
+        # The files have their numbers of rows: none of these is read for it.
+        (count,) = database.execute(f"SELECT count(*) FROM {_FILES}", bound).fetchone()  # noqa: S608 - a constant
+        if count > _MOST_ROWS:
+            raise self._too_many(count, _MOST_ROWS, files)
+        oldest, newest = database.execute(
+            f"SELECT min(schema::BIGINT), max(schema::BIGINT) FROM {_FILES}",  # noqa: S608 - a constant
+            bound,
+        ).fetchone()
+        if (oldest, newest) not in {(SCHEMA, SCHEMA), (None, None)}:
+            raise _other_schema(self.folder, oldest, newest)
+
+    def _too_many(self, count: int, most: int, files: Sequence[str]) -> UsageError:
+        if len(files) == 1:
+            place, hint = files[0], _moved(files[0])
+        else:
+            place, hint = str(self.folder), "ask for fewer: --since, --machine"
+        return UsageError(
+            f"{place}: {count:,} rows of cells, and {most:,} are the most that is read", hint=hint
+        )
+
     def _damaged(self, files: Sequence[str], error: Exception | None) -> UsageError:
         """Return the error that names the file that cannot be read, or has what no run has."""
-        duckdb = duckdb_door.library()
         with contextlib.closing(duckdb_door.connection()) as database:
             for name in files:
                 try:
                     if _are_sound(database, [name]):
                         continue
                     why = "it has rows that isobench did not write"
-                except duckdb.Error as found:
+                except duckdb_door.errors() as found:
                     why = str(found).splitlines()[0]
                 return UsageError(f"{name} cannot be read: {why}", hint=_moved(name))
         why = "its files do not fit together" if error is None else str(error).splitlines()[0]
@@ -290,9 +340,10 @@ class Store:
             try:
                 source, made = work / "rows.jsonl", work / f"rows{target.suffix}"
                 bounded.check_replaceable(target)
-                _write_lines(source, rows)
+                clean = redacted(rows)
+                _write_lines(source, map(_as_cells, clean) if target.suffix == ".csv" else clean)
                 self._copy(_relation(source), made, form=form)
-                _publish(made, target)
+                bounded.publish(made, target)
             finally:
                 shutil.rmtree(work)
         except OSError as error:
@@ -304,14 +355,23 @@ class Store:
     # ---- writing ---------------------------------------------------------------------------------
 
     def add(self, rows: Sequence[Row]) -> bool:
-        """Add the rows of one run. Return whether it was new. UsageError: it cannot be written."""
+        """Add the rows of one run; those of a run that is complete take the place of its own from
+        before it was. Return whether anything was added. UsageError: it cannot be written.
+        """
         first = rows[0]
+        if not _has_sound_conditions(first):  # what is not read later is not written either
+            raise UsageError(
+                f"run {first.run} describes its machine by what is no text",
+                hint="add a run of isobench",
+            )
         folder = self._partition(first)
         path = folder / f"{_ONE}{_name(first.run)}.parquet"
         try:
             self._create()
+            _refuse_links((folder.parent, folder))
             with self._locked() as is_alone:
-                if self._has(path, first.run):
+                before = self._before(path, first)
+                if before and not (is_alone and first.complete and self._give_way(before, first)):
                     return False
                 is_first = not folder.exists()
                 folder.mkdir(parents=True, exist_ok=True)
@@ -345,16 +405,37 @@ class Store:
             )
         _replace(self.folder / MARKER, msgspec.json.encode(_Marker()) + b"\n")
 
-    def _has(self, path: Path, run: str) -> bool:
-        """Return whether a run is in its month already."""
+    def _before(self, path: Path, row: Row) -> list[Path]:
+        """Return the files of its month that have rows of a run already."""
         if path.exists():
-            return True
-        merged = [str(one) for one in _files_in(path.parent, f"{_SEVERAL}*.parquet")]
-        if not merged:
+            return [path]
+        merged = _files_in(path.parent, f"{_SEVERAL}*.parquet")
+        if not self._first(merged, "1", row):
+            return []
+        return [one for one in merged if self._first([one], "1", row)]
+
+    def _first(self, paths: Sequence[Path], columns: str, row: Row) -> list[tuple[Any, ...]]:
+        """Return columns of the first row of a run in files, or nothing."""
+        if not paths:
+            return []
+        files = [str(path) for path in paths]
+        sql = f"SELECT {columns} FROM {_FILES} WHERE run = $run LIMIT 1"  # noqa: S608 - constants
+        bound = {"files": files, "run": row.run}
+        found: list[tuple[Any, ...]] = self._answer(
+            lambda database: database.execute(sql, bound).fetchall(), files
+        )
+        return found
+
+    def _give_way(self, files: Sequence[Path], row: Row) -> bool:
+        """Remove the rows of an incomplete run from files, for those of the same run when it was
+        complete; return whether they were such rows.
+        """
+        same = [(row.started, False)]
+        if any(self._first([one], "started, complete", row) != same for one in files):
             return False
-        sql = f"SELECT 1 FROM {_FILES} WHERE run = $run LIMIT 1"  # noqa: S608 - a constant
-        bound = {"files": merged, "run": run}
-        return bool(self._answer(lambda database: database.execute(sql, bound).fetchone(), merged))
+        for one in files:
+            self._keep(one, "run <> ?", row.run)
+        return True
 
     def _write(self, path: Path, rows: Sequence[Row]) -> None:
         """Write rows into a new file."""
@@ -363,7 +444,7 @@ class Store:
         try:
             _write_lines(source, rows)
             self._copy(_relation(source), made)
-            _publish(made, path)
+            bounded.publish(made, path)
         finally:
             for left in (source, made):
                 left.unlink(missing_ok=True)
@@ -405,7 +486,7 @@ class Store:
                 " hive_partitioning = false) ORDER BY started, run, place",
                 made,
             )
-            _publish(made, folder / f"{_SEVERAL}{secrets.token_hex(8)}.parquet")
+            bounded.publish(made, folder / f"{_SEVERAL}{secrets.token_hex(8)}.parquet")
         finally:
             made.unlink(missing_ok=True)
         for path in files:
@@ -429,23 +510,27 @@ class Store:
         found = self._answer(lambda database: database.execute(sql, bound).fetchall(), [str(path)])
         old = {run for run, is_old in found if is_old}
         if old and len(old) < len(found):
-            made = path.parent / f"{_UNFINISHED}{secrets.token_hex(8)}.parquet"
-            try:
-                self._copy(
-                    f"SELECT {', '.join(COLUMNS)} FROM read_parquet('{duckdb_door.quoted(path)}')"  # noqa: S608 - quoted
-                    " WHERE started >= ?",
-                    made,
-                    [before],
-                )
-                _publish(made, path)
-            finally:
-                made.unlink(missing_ok=True)
+            self._keep(path, "started >= ?", before)
         elif old:
             path.unlink()
             with contextlib.suppress(OSError):
                 path.parent.rmdir()
                 path.parent.parent.rmdir()
         return old
+
+    def _keep(self, path: Path, condition: str, value: str) -> None:
+        """Write a file again with the rows that a condition keeps."""
+        made = path.parent / f"{_UNFINISHED}{secrets.token_hex(8)}.parquet"
+        try:
+            self._copy(
+                f"SELECT {', '.join(COLUMNS)} FROM read_parquet('{duckdb_door.quoted(path)}')"  # noqa: S608 - quoted
+                f" WHERE {condition}",
+                made,
+                [value],
+            )
+            bounded.publish(made, path)
+        finally:
+            made.unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[bool]:
@@ -483,10 +568,37 @@ class Store:
 
 
 def _listed(folder: Path, prefix: str) -> list[Path]:
+    """Return the folders of a store or of a machine. UsageError: one is a link."""
     try:
-        return sorted(path for path in folder.iterdir() if path.name.startswith(prefix))
+        found = sorted(path for path in folder.iterdir() if path.name.startswith(prefix))
     except OSError:
         return []
+    _refuse_links(found)
+    return found
+
+
+def _day_after(time: str) -> str:
+    """Return the day after a time; where it is none, the latest of all days."""
+    try:
+        return str(datetime.fromisoformat(time).date() + timedelta(days=1))
+    except (ValueError, OverflowError):
+        return str(date.max)
+
+
+def _has_sound_conditions(row: Row) -> bool:
+    """Return whether the conditions of a run are names and visible texts."""
+    try:
+        found = msgspec.json.decode(row.conditions, type=dict[str, str])
+    except (msgspec.MsgspecError, RecursionError):
+        return False
+    return all(text.isprintable() for pair in found.items() for text in pair)
+
+
+def _refuse_links(folders: Iterable[Path]) -> None:
+    """Check that no folder is a link, which may lead anywhere. UsageError: one is."""
+    for path in folders:
+        if path.is_symlink():
+            raise UsageError(f"{path} is not a folder of the store", hint=_moved(str(path)))
 
 
 def _files_in(folder: Path, pattern: str) -> list[Path]:
@@ -508,24 +620,20 @@ def _replace(path: Path, content: bytes) -> None:
     made = path.with_name(f"{_UNFINISHED}{secrets.token_hex(8)}")
     try:
         made.write_bytes(content)
-        _publish(made, path)
+        bounded.publish(made, path)
     finally:
         made.unlink(missing_ok=True)
 
 
-def _publish(made: Path, path: Path) -> None:
-    """Give a finished file its name, so that a crash leaves all of it or nothing."""
-    with made.open("rb") as stream:
-        os.fsync(stream.fileno())
-    made.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
 # ---- queries
+
+
+def _as_cells(row: Row) -> Row:
+    """Return a row for a spreadsheet, which takes no text of it for a formula."""
+    texts = {
+        name: value for name, value in msgspec.structs.asdict(row).items() if isinstance(value, str)
+    }
+    return msgspec.structs.replace(row, **{name: as_cell(text) for name, text in texts.items()})
 
 
 def _write_lines(path: Path, rows: Iterable[Row]) -> None:
@@ -553,15 +661,30 @@ def _without_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _chosen(database: Any, files: Sequence[str], choice: Choice) -> list[Row]:  # noqa: ANN401 - a connection of DuckDB
+def _count(database: Any, files: Sequence[str], choice: Choice) -> tuple[int, int]:  # noqa: ANN401 - a connection of DuckDB
+    """Return the number of the chosen rows, and how long their texts are."""
+    where, values = _conditions(choice)
+    size = f"{_SIZE} + strlen(conditions)"
+    count, total = database.execute(
+        f"SELECT count(*), coalesce(sum({size}), 0) FROM {_FILES} {where}",  # noqa: S608 - names of columns
+        {"files": list(files), **values},
+    ).fetchone()
+    return int(count), int(total)
+
+
+def _choose(database: Any, files: Sequence[str], choice: Choice) -> None:  # noqa: ANN401 - a connection of DuckDB
+    """Make the table of the chosen rows."""
+    where, values = _conditions(choice)
+    columns, bound = ", ".join(COLUMNS), {"files": list(files), **values}
+    database.execute(f"CREATE TABLE chosen AS SELECT {columns} FROM {_FILES} {where}", bound)  # noqa: S608 - names of columns
+
+
+def _chosen(database: Any) -> list[Row]:  # noqa: ANN401 - a connection of DuckDB
     """Return the chosen rows by time.
 
     Most columns are texts that many rows share: those of a run, and those of a cell. Each set of
     them is fetched once, which takes half of the time.
     """
-    where, values = _conditions(choice)
-    columns, bound = ", ".join(COLUMNS), {"files": list(files), **values}
-    database.execute(f"CREATE TABLE chosen AS SELECT {columns} FROM {_FILES} {where}", bound)  # noqa: S608 - names of columns
     for table, names in _SHARED.items():
         database.execute(
             f"CREATE TABLE {table} AS SELECT row_number() OVER () - 1 AS {table}_number, *"  # noqa: S608 - names of columns
@@ -611,8 +734,13 @@ def _are_sound(database: Any, files: Sequence[str]) -> bool:  # noqa: ANN401 - a
     """Return whether all rows of files are such as isobench writes. duckdb.Error: they have other
     columns, or cannot be read.
     """
+    bound = {"files": list(files)}
+    # A column of another type may still compare with texts and numbers, which are then cast.
+    described = database.execute(f"DESCRIBE SELECT {', '.join(COLUMNS)} FROM {_FILES}", bound)  # noqa: S608 - names of columns
+    if {name: kind for name, kind, *_ in described.fetchall()} != COLUMNS:
+        return False
     sql = f"SELECT count(*) FROM {_FILES} WHERE ({_SOUND}) IS NOT TRUE"  # noqa: S608 - a constant
-    found = database.execute(sql, {"files": list(files)}).fetchone()
+    found = database.execute(sql, bound).fetchone()
     return found is not None and found[0] == 0
 
 
@@ -632,9 +760,14 @@ def _other_schema(folder: Path, oldest: int, newest: int) -> UsageError:
     )
 
 
-def runs_of(rows: Iterable[Row]) -> dict[str, list[Row]]:
+def _run_of(row: Row) -> tuple[str, ...]:
+    # Runs come from anywhere: one that has another's id does not take its place.
+    return row.run, row.machine, row.started
+
+
+def runs_of(rows: Iterable[Row]) -> list[list[Row]]:
     """Return rows by run, in their order."""
-    found: dict[str, list[Row]] = {}
+    found: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
-        found.setdefault(row.run, []).append(row)
-    return found
+        found.setdefault(_run_of(row), []).append(row)
+    return [*found.values()]

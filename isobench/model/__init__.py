@@ -24,7 +24,9 @@ from isobench.model.isolation import (
 )
 from isobench.model.measurement import (
     FAILED_CAUSES,
+    SESSION,
     TIME,
+    TURNS,
     Answer,
     Better,
     Block,
@@ -70,7 +72,9 @@ __all__ = [
     "FAILED_CAUSES",
     "FEW_CODES",
     "MACHINES",
+    "SESSION",
     "TIME",
+    "TURNS",
     "Abi",
     "Answer",
     "Availability",

@@ -5,12 +5,21 @@ control a terminal or change the direction of a line become escapes, and long te
 of HTML and Markdown stays: the page and Markdown escape it when they are rendered.
 """
 
+import re
 import unicodedata
 from collections.abc import Mapping
 from typing import Any, Final
 
 LONGEST: Final = 10_000
 """The most characters of one text. A longer text is cut and ends in an ellipsis."""
+LONGEST_NAME: Final = 200
+# As isobench demands of names: they stand in file names, in commands that people paste, at the
+# beginning of lines and of cells of a spreadsheet.
+_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+~-]*", re.ASCII)
+_NO_NAME: Final = re.compile(r"[^A-Za-z0-9._+~-]", re.ASCII)
+# What spreadsheets take for the beginning of a formula: OWASP, "CSV Injection".
+_FORMULA: Final = re.compile(r"\s*[=+@\-\uff1d\uff0b\uff20\uff0d]")
+_NUMBER: Final = re.compile(r"[+-]?[0-9.]+(?:e[+-]?[0-9]+)?", re.ASCII | re.IGNORECASE)
 # Facts such as a map of user ids have several lines and tabs. Neither can change what a terminal
 # has already shown.
 _LAYOUT: Final = frozenset("\n\t")
@@ -38,6 +47,23 @@ def _escape(character: str) -> str:
     if unicodedata.category(character) == "Zs":
         return " "
     return character.encode("unicode_escape").decode("ascii")
+
+
+def is_name(text: str) -> bool:
+    """Return whether a text has only characters of names, and is not long."""
+    return len(text) <= LONGEST_NAME and _NAME.fullmatch(text) is not None
+
+
+def as_name(text: str, *, longest: int = LONGEST_NAME) -> str:
+    """Return a text as a part of a name: other characters become hyphens."""
+    return _NO_NAME.sub("-", text[:longest])
+
+
+def as_cell(text: str) -> str:
+    """Return a text for CSV: a spreadsheet takes it for no formula."""
+    if _FORMULA.match(text) and not _NUMBER.fullmatch(text):
+        return f"'{text}"
+    return text
 
 
 def all_cleaned(value: Any, *, raw: frozenset[str] = frozenset()) -> Any:  # noqa: ANN401 - plain data

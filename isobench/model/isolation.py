@@ -184,6 +184,11 @@ class Evidence:
     value: Fact
     source: str
 
+    @property
+    def size(self) -> int:
+        """How many characters it has."""
+        return len(self.key) + len(str(self.value)) + len(self.source)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Environment:
@@ -263,6 +268,12 @@ class LimitCheck:
     held: bool | None
     """Whether the limit held. None: unknown, for the reason in `why`."""
     why: str = ""
+
+    def __post_init__(self) -> None:
+        """Check the limit. ValueError: it is not above 0."""
+        if not self.limit > 0:
+            message = f"a limit is above 0, not {self.limit:g}"
+            raise ValueError(message)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

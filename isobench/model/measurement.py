@@ -70,6 +70,10 @@ class Metric:
 
 
 TIME: Final = Metric(name="time", unit=Unit.NANOSECOND)
+SESSION: Final = WorkloadName("session")
+"""The workload of a gap of a session that could not be closed: what was measured in it counts."""
+TURNS: Final = "turns"
+"""The metric of the host's time of all turns of a visit; its operations are their number."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,8 @@ from isobench.model.units import Unit
 
 TOO_FEW: Final = "too few blocks"
 """The outcome of a cell that is unproven for no other reason."""
+NO_TEST: Final = "isobench has no test for it yet"
+"""Why a claim is untested whatever is measured."""
 NOTHING: Final = "\N{EM DASH}"
 """Shown in place of a figure that does not exist."""
 _DIGITS: Final = 3
@@ -80,12 +82,12 @@ def decimals(ratio: float, bounds: tuple[float, float] | None = None) -> int:
     """Return how many decimals a positive ratio has. See `ratio_text`."""
     # Just below 1 a third digit would claim ten times the resolution that it claims just above.
     most = _places(max(ratio, 1.0) if ratio >= _SMALL else ratio, _DIGITS)
-    if bounds is None or bounds[0] == bounds[1]:
+    third = 0.0 if bounds is None else (bounds[1] - bounds[0]) / 6
+    if bounds is None or third <= 0:
         return most
-    half = (bounds[1] - bounds[0]) / 2
     # Two digits even for a wide interval: "0x" and "1x" say less than 0.79x and 1.4x.
     least = min(most, _places(ratio, 2))
-    places = max(least, min(most, math.ceil(-math.log10(half / 3))))
+    places = max(least, min(most, math.ceil(-math.log10(third))))
     return places + (f"{bounds[0]:.{places}f}" == f"{bounds[1]:.{places}f}")
 
 

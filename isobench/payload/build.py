@@ -6,17 +6,20 @@ extra `build`: only C workloads of one's own, and changed sources, need it.
 
 import hashlib
 import os
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from isobench.config import cache, paths
 from isobench.model import Abi, Payload, Workload
 from isobench.model.errors import PayloadError
 from isobench.model.units import Sha256
 from isobench.payload import compiler, shipped
+from isobench.plugins import deadlines
+from isobench.plugins.signals import uninterrupted
 
 AGENT: Final = "_agent"
 EVIDENCE: Final = "_evidence"
@@ -30,6 +33,10 @@ TOOLS: Final = (LAUNCH, CONFINE, SPAWN)
 """Programs of isobench's own for the host side; no stage's root holds them."""
 INSIDE: Final = (EVIDENCE, AGENT, INIT, LIMITS)
 """Programs of isobench's own that a stage holds."""
+_ENDING: Final = 10.0
+"""Seconds that compilers may take to end after an interruption."""
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,8 +128,10 @@ def build(program: str, source: Path, abi: Abi, *, libc: bool = False) -> Payloa
     path = cache.made("payloads") / f"{key[:32]}-{program}"
     content = cache.verified(path) if os.access(path, os.X_OK) else None
     if content is None:
-        store = cache.made("zig")
-        compiler.compile_to(path, program, source, abi, libc=libc, store=store)
+        from isobench.plugins import ownership  # noqa: PLC0415 - psutil, which is not there where the wheel is built
+
+        store, prefix = cache.made("zig"), f"{ownership.mine()}-build-"
+        compiler.compile_to(path, program, source, abi, libc=libc, store=store, prefix=prefix)
         content = path.read_bytes()
         cache.keep(path, content, mode=0o755)
     return Payload(
@@ -176,12 +185,49 @@ def build_all(
     """
     todo = [*jobs(wanted, abis), *tool_jobs(host)]
     demand(todo)
-    built: list[Payload] = []
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        futures = [
-            pool.submit(build, job.program, job.source, job.abi, libc=job.libc) for job in todo
-        ]
+    return tuple(
+        side_by_side(
+            lambda job: build(job.program, job.source, job.abi, libc=job.libc), todo, progress
+        )
+    )
+
+
+def side_by_side(
+    make: Callable[[Job], _T],
+    wanted: Sequence[Job],
+    progress: Callable[[int, int], None] = lambda _done, _all: None,
+) -> list[_T]:
+    """Return what `make` returns for each job; as many run at once as there are CPUs.
+
+    An error, or an interruption, ends the compilers that run, and no other is started.
+    """
+    running: list[deadlines.Deadline] = []
+
+    def one(job: Job) -> _T:
+        with deadlines.watched(compiler.TIME_LIMIT) as deadline:
+            running.append(deadline)
+            return make(job)
+
+    pool = ThreadPoolExecutor(os.cpu_count() or 1)
+    futures: list[Future[_T]] = []
+    made: list[_T] = []
+    try:
+        futures.extend(pool.submit(one, job) for job in wanted)
         for future in futures:
-            built.append(future.result())
-            progress(len(built), len(todo))
-    return tuple(built)
+            made.append(future.result())
+            progress(len(made), len(wanted))
+    finally:
+        with uninterrupted():
+            pool.shutdown(wait=False, cancel_futures=True)
+            _end(futures, running)
+    return made
+
+
+def _end(futures: Sequence[Future[_T]], running: Sequence[deadlines.Deadline]) -> None:
+    """End the calls that still run, and wait for them."""
+    # Again and again: one may have been about to start its compiler.
+    until = time.monotonic() + _ENDING
+    while not all(future.done() for future in futures) and time.monotonic() < until:
+        for deadline in [*running]:
+            deadline.cancel()
+        wait(futures, timeout=0.1)

@@ -6,10 +6,12 @@ emulated code come from the same one. Payloads use no C library: measured, that 
 take 0.05 s a payload, where building Zig's musl first takes about a minute.
 """
 
+import contextlib
 import hashlib
 import os
+import signal
 import subprocess
-import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -19,6 +21,8 @@ from isobench.config import paths
 from isobench.model import Abi
 from isobench.model.errors import PayloadError
 from isobench.model.units import Sha256
+from isobench.plugins import deadlines, folders
+from isobench.plugins.signals import uninterrupted
 
 FLAGS: Final = (
     "-std=c11",
@@ -38,6 +42,8 @@ FLAGS: Final = (
     "-fno-sanitize=all",
     "-fno-pie",
 )
+TIME_LIMIT: Final = 900.0
+"""Seconds that one compilation may take."""
 FREESTANDING: Final = ("-nostdlib", "-ffreestanding", "-fno-builtin")
 WITH_LIBC: Final = ("-DISOBENCH_LIBC",)
 INSTALL: Final = "isobench doctor --install build (or: pip install 'isobench[build]')"
@@ -182,27 +188,79 @@ def _command(zig: Path, source: Path, abi: Abi, *, libc: bool) -> list[str]:
     return [str(zig), "cc", *words, *include, str(source)]
 
 
+def _executed(
+    command: Sequence[str], environment: Mapping[str, str]
+) -> subprocess.CompletedProcess[str]:
+    """Run the compiler to its end. It ends with the call around it (`deadlines`), and whenever this
+    is interrupted. OSError: it cannot be executed. TimeoutExpired: it did not end in time.
+    """
+    with uninterrupted():
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            env=environment,
+            # Of a group of its own: it ends with the programs that it starts.
+            start_new_session=True,
+        )
+    try:
+        with deadlines.cut_by(lambda: _kill(process)):
+            out, errors = process.communicate(timeout=deadlines.left(TIME_LIMIT))
+    finally:
+        with uninterrupted():
+            _kill(process)
+            process.wait()
+            for stream in (process.stdout, process.stderr):
+                assert stream is not None
+                stream.close()
+    return subprocess.CompletedProcess(command, process.returncode, out, errors)
+
+
+def _kill(process: subprocess.Popen[str]) -> None:
+    # As long as it has not been waited for, its number belongs to nobody else. `poll` would wait
+    # for it, and leave what it has started.
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
 def compile_to(
-    target: Path, program: str, source: Path, abi: Abi, *, libc: bool, store: Path
+    target: Path,
+    program: str,
+    source: Path,
+    abi: Abi,
+    *,
+    libc: bool,
+    store: Path,
+    prefix: str = "isobench-build-",
 ) -> None:
     """Compile one program into a file; `store` is where the compiler keeps what it may use again.
 
-    PayloadError: there is no compiler, or it refuses the source.
+    A folder beside the file, whose name begins with `prefix`, holds the program until it is
+    complete. PayloadError: there is no compiler, or it refuses the source.
     """
     zig, _ = _zig()
     store.mkdir(parents=True, exist_ok=True)
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-        output = Path(folder) / "payload"
+    with folders.removed_at_end(prefix, target.parent) as folder:
+        output = folder / "payload"
         command = [*_command(zig, source, abi, libc=libc), "-o", str(output)]
         environment = {
             **{key: os.environ[key] for key in ("PATH", "HOME", "TMPDIR") if key in os.environ},
             "ZIG_GLOBAL_CACHE_DIR": str(store),
             "ZIG_LOCAL_CACHE_DIR": str(store),
         }
-        done = subprocess.run(
-            command, capture_output=True, text=True, check=False, env=environment, timeout=900
-        )
+        try:
+            done = _executed(command, environment)
+        except subprocess.TimeoutExpired:
+            raise PayloadError(
+                f"{program} could not be built for {abi}: the compiler did not end within"
+                f" {TIME_LIMIT:g} s",
+                hint="python -m pip install --force-reinstall ziglang",
+            ) from None
         if done.returncode != 0 or not output.is_file():
             raise PayloadError(
                 f"{program} could not be built for {abi}:\n{done.stderr.strip()[:4000]}",

@@ -5,9 +5,7 @@ library: that would take minutes, and no workload of isobench's own does.
 """
 
 import hashlib
-import os
 import shutil
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from isobench.model import Abi
@@ -26,8 +24,7 @@ def jobs() -> list[build.Job]:
 def make(folder: Path) -> None:
     """Write `ABI/PROGRAM` and the manifest into a folder; PayloadError where that fails."""
     store = folder / ".store"  # cold: nothing that was built before goes in
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        entries = list(pool.map(lambda job: _made(job, folder, store), jobs()))
+    entries = build.side_by_side(lambda job: _made(job, folder, store), jobs())
     shutil.rmtree(store)
     headers = {path.name: _hash(path) for path in compiler.headers()}
     text = shipped.written(entries, headers)

@@ -67,6 +67,15 @@ class Workshop:
 
     def _root(self, abi: Abi) -> Path:
         root = self._folder / f"root-{abi}-{secrets.token_hex(4)}"
+        try:
+            self._fill(root, abi)
+        except BaseException:
+            # Half of one would take the space that a full disk lacks, until the end of the run.
+            shutil.rmtree(root, ignore_errors=True)
+            raise
+        return root
+
+    def _fill(self, root: Path, abi: Abi) -> None:
         (root / "isobench").mkdir(parents=True)
         for name in MOUNT_POINTS:
             (root / name).mkdir()
@@ -84,7 +93,6 @@ class Workshop:
                     hint="measure again: isobench builds it again",
                 )
             cache.replace(root / "isobench" / payload.program, content, mode=0o755)
-        return root
 
     @contextlib.contextmanager
     def fresh(self, stage: Stage, abi: Abi) -> Iterator[Stage]:
@@ -101,22 +109,40 @@ def _runs() -> Path:
 
 
 @contextlib.contextmanager
-def workshop(payloads: Sequence[Payload], cpus: str = "") -> Iterator[Workshop]:
-    """Make the folder of this run, and remove it at the end."""
+def _own_folder(mode: int) -> Iterator[Path]:
     folder = cache.made("runs") / f"{ownership.mine()}-{secrets.token_hex(4)}"
-    folder.mkdir(mode=0o711)
-    # Others may enter the folder and not list it: the users inside containers must reach the files
-    # whose paths they are given.
-    folder.chmod(0o711)
+    folder.mkdir(mode=mode)
+    # mkdir's mode is reduced by the umask, chmod's is not: umask(2).
+    folder.chmod(mode)
     try:
-        yield Workshop(payloads, folder, cpus)
+        yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+@contextlib.contextmanager
+def cache_in_use() -> Iterator[None]:
+    """Keep others from removing the cache (`remove_cache`) before a run has its workshop."""
+    with _own_folder(0o700):
+        yield
+
+
+@contextlib.contextmanager
+def workshop(payloads: Sequence[Payload], cpus: str = "") -> Iterator[Workshop]:
+    """Make the folder of this run, and remove it at the end."""
+    # Others may enter the folder and not list it: the users inside containers must reach the files
+    # whose paths they are given.
+    with _own_folder(0o711) as folder:
+        yield Workshop(payloads, folder, cpus)
+
+
 def sweep(alive: Callable[[str], bool]) -> list[Leftover]:
-    """Remove the folders of runs whose process has died, and return them."""
-    return ownership.sweep_folders(_runs(), alive)
+    """Remove the folders of runs, and of programs that were being built, whose process has died.
+
+    Return them.
+    """
+    places = (_runs(), cache.folder("payloads"))
+    return [left for place in places for left in ownership.sweep_folders(place, alive)]
 
 
 def _is_locked(lock: Path) -> bool:
@@ -131,24 +157,54 @@ def _is_locked(lock: Path) -> bool:
 
 
 def remove_cache() -> list[Leftover]:
-    """Remove the whole cache (payloads, compiler cache, results of probes), unless it is in use."""
+    """Remove the whole cache (payloads, compiler cache, results of probes), unless it is in use.
+
+    Notes stay (`cache.NOTES`): those that are left are about things that could not be removed.
+    """
     folder = cache.folder()
     if not folder.is_dir():
         return []
-    active_runs = [path.name for path in _runs().glob("isobench-*")]
-    if active_runs:
-        why = f"a run is using it ({', '.join(active_runs)})"
+    # What runs, is built or is tried has a folder somewhere in it that names its owner.
+    using = sorted(
+        path.name
+        for path in folder.glob("*/isobench-*")
+        if (owner := ownership.owner_of(path.name)) and ownership.alive(owner)
+    )
+    if using:
+        why = f"another isobench is using it ({', '.join(using)})"
         return [Leftover(what=f"folder {folder}", failure=why)]
     if any(map(_is_locked, folder.glob("*/lock"))):
         why = "another isobench is writing to it"
         return [Leftover(what=f"folder {folder}", failure=why)]
-    size = sum(
-        path.stat().st_size
-        for path in folder.rglob("*")
-        if path.is_file() and not path.is_symlink()
-    )
     # A cache may be a link to a folder on another disk: that folder is emptied, and the link stays.
     real = folder.resolve()
-    shutil.rmtree(real, ignore_errors=True)
-    failure = "some of its files cannot be removed" if real.exists() else ""
+    notes = [path for name in cache.NOTES for path in (real / name).glob("*.json")]
+    size = sum(
+        path.stat().st_size
+        for path in _without(real, notes)
+        if path.is_file() and not path.is_symlink()
+    )
+    if notes and not _without(real, notes):
+        return []
+    _remove(real, notes)
+    failure = "some of its files cannot be removed" if _without(real, notes) else ""
     return [Leftover(what=f"folder {folder} ({size / 1e6:.1f} MB)", failure=failure)]
+
+
+def _without(folder: Path, notes: Sequence[Path]) -> list[Path]:
+    """Return what is in a folder, and the folder itself, but for the notes and what holds them."""
+    kept = {parent for note in notes for parent in (note, *note.parents)}
+    found = [folder, *folder.rglob("*")] if folder.exists() else []
+    return [path for path in found if path not in kept]
+
+
+def _remove(path: Path, notes: Sequence[Path]) -> None:
+    """Remove a folder or a file, but for the notes in it. What cannot be removed stays."""
+    if any(note.is_relative_to(path) for note in notes):
+        for inner in path.iterdir() if path not in notes else ():
+            _remove(inner, notes)
+    elif path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):
+            path.unlink()

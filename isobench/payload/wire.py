@@ -12,19 +12,17 @@ from typing import Annotated, Final
 import msgspec
 
 from isobench.model import Evidence, Fact
+from isobench.model.bounds import LARGEST, MOST_FACT_TEXT, MOST_FACTS, MOST_NANOSECONDS
 
 VERSION: Final = 1
 MOST_BYTES: Final = 1 << 20
-MOST_FACTS: Final = 500
 MOST_TEXT: Final = 4096
 # Linux never returns a larger one from a system call (MAX_ERRNO is 4095).
 _MOST_ERRNO: Final = 4096
 
-# The bound keeps sums and differences of two values within 64 bits with a sign, the type of the
-# columns of tables.
-_Count = Annotated[int, msgspec.Meta(ge=0, lt=1 << 62)]
+_Count = Annotated[int, msgspec.Meta(ge=0, le=LARGEST)]
 # At least 1, since times are divided by it.
-_Operations = Annotated[int, msgspec.Meta(ge=1, lt=1 << 62)]
+_Operations = Annotated[int, msgspec.Meta(ge=1, le=LARGEST)]
 
 
 class _Line(msgspec.Struct):
@@ -34,7 +32,7 @@ class _Line(msgspec.Struct):
     nonce: str | None = None
     clock_ns: _Count | None = None
     fact: str | None = None
-    value: str | Annotated[int, msgspec.Meta(ge=-(1 << 62), lt=1 << 62)] | bool | None = None
+    value: str | Annotated[int, msgspec.Meta(ge=-LARGEST, le=LARGEST)] | bool | None = None
     source: str = ""
     warmup_ns: _Count | None = None
     i: _Count | None = None
@@ -147,6 +145,8 @@ def read(stdout: bytes, *, nonce: str, iterations: int) -> Reply:
     # All iterations lie between the first line and the last.
     if within > span:
         raise WireError(f"the clock inside ran backwards: {within} ns of work in {span} ns")
+    if span > MOST_NANOSECONDS:
+        raise WireError(f"the clock inside shows {span} ns between the first line and the last")
     return Reply(
         iterations=measured,
         warmup=warmup,
@@ -194,17 +194,21 @@ def _decode(line: bytes, number: int) -> _Line:
 
 
 def _facts(lines: list[_Line]) -> tuple[Evidence, ...]:
-    numbered_lines = [line for line in lines if line.fact is not None][:MOST_FACTS]
-    return tuple(
-        Evidence(
+    facts: list[Evidence] = []
+    room = MOST_FACT_TEXT
+    for line in [line for line in lines if line.fact is not None][:MOST_FACTS]:
+        fact = Evidence(
             # The lengths are generous for honest payloads and keep a hostile one from filling the
             # report.
             key=printable(line.fact or "", 80),
             value=_clean(line.value),
             source=printable(line.source, 200),
         )
-        for line in numbered_lines
-    )
+        room -= fact.size
+        if room < 0:
+            break
+        facts.append(fact)
+    return tuple(facts)
 
 
 def _clean(value: Fact) -> Fact:

@@ -15,6 +15,7 @@ isobench stops waiting for them at their limit. isobench's own targets are limit
 """
 
 import contextlib
+import errno
 import functools
 import opcode
 import os
@@ -26,10 +27,11 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from resource import RLIM_INFINITY, RLIMIT_AS, getrlimit
 from types import TracebackType
 from typing import Any, Final, Generic, TypeVar, cast
 
-from isobench.config import cache, redaction
+from isobench.config import cache, paths, redaction
 from isobench.model import (
     Abi,
     Availability,
@@ -47,6 +49,7 @@ from isobench.model import (
     Technology,
     Unavailable,
 )
+from isobench.model.bounds import LARGEST, MOST_FACT_TEXT, MOST_FACTS
 from isobench.model.errors import (
     IsobenchError,
     NotApplicableError,
@@ -94,6 +97,20 @@ _MOST_TEXT: Final = 500
 # The log in the cache belongs to no run, so nothing else limits its size.
 _MOST_LOG: Final = 1 << 20
 _BLAME_UNKNOWN: Final = "this is a bug of the target's plug-in: report it to its author"
+_SPACE: Final = "free space there (df -h), or name folders on another disk: XDG_CACHE_HOME, TMPDIR"
+_OPEN_FILES: Final = "raise the limit of open files (ulimit -n), or measure fewer targets at once"
+_MACHINE_HINTS: Final[Mapping[int, str]] = {
+    errno.ENOSPC: _SPACE,
+    errno.EDQUOT: _SPACE,
+    errno.EROFS: "make it writable, or name other folders: XDG_CACHE_HOME, TMPDIR",
+    errno.EMFILE: _OPEN_FILES,
+    errno.ENFILE: _OPEN_FILES,
+    errno.EAGAIN: "raise the limit of processes and threads (ulimit -u; pids.max of the cgroup, of"
+    " a container: --pids-limit), or measure fewer targets at once",
+    errno.ENOMEM: "free memory, or raise the limit of it (memory.max of the cgroup, of a container:"
+    " --memory)",
+}
+"""Errors that are the machine's, whatever code they end: errno(3)."""
 _PACKAGE_PATH: Final = f"{Path(__file__).parents[1]}{os.sep}"
 _LIBRARY_PATH: Final = f"{Path(opcode.__file__).parent}{os.sep}"
 _RAISE_OPCODE: Final = opcode.opmap["RAISE_VARARGS"]
@@ -112,7 +129,7 @@ def _describe(error: BaseException) -> str:
         text = f"{type(error).__name__}: {error}".removesuffix(": ")
     except BaseException:  # noqa: BLE001 - its own __str__ raises
         text = type(error).__name__
-    return text[:_MOST_TEXT]
+    return redaction.beginning(text, _MOST_TEXT)
 
 
 def _innermost(error: BaseException) -> TracebackType | None:
@@ -161,6 +178,58 @@ def _has_texts(error: IsobenchError) -> bool:
     return all(isinstance(text, str) for text in texts)
 
 
+class MachineError(SessionError):
+    """The machine lacks what any code needs: space on a disk, open files, processes. No code is at
+    fault.
+    """
+
+
+def machine_error(error: BaseException) -> MachineError | None:
+    """Return the error to report where the machine is at fault; None: it is not."""
+    number = _error_number(error)
+    if number not in _MACHINE_HINTS:
+        return None
+    hint = _MACHINE_HINTS[number]
+    space, _ = getrlimit(RLIMIT_AS)
+    # The stack of a thread needs it too: pthread_create(3) then reports EAGAIN.
+    if number in (errno.EAGAIN, errno.ENOMEM) and space != RLIM_INFINITY:
+        hint = f"raise the limit of the address space (ulimit -v: {space >> 10} KiB); or {hint}"
+    if number == errno.ENOMEM and not isinstance(error, OSError):
+        return MachineError("not enough memory", hint=hint)
+    # Where writing fails, and not opening, Python names no file.
+    places = getattr(error, "filename", None) or (
+        "a new process or thread"
+        if number in (errno.EAGAIN, errno.ENOMEM)
+        else "a library"
+        if isinstance(error, ImportError)
+        else f"{paths.cache()} or {os.environ.get('TMPDIR', '/tmp')}"  # noqa: S108 - its name
+    )
+    return MachineError(f"{places}: {os.strerror(number)}"[:_MOST_TEXT], hint=hint)
+
+
+def _error_number(error: BaseException) -> int:
+    """Return the error number of errno(3) for what the system has refused; 0: nothing."""
+    match error:
+        case OSError():
+            return error.errno or 0
+        case MemoryError():
+            return errno.ENOMEM
+        # Python has no type for a thread that the system refuses: pthread_create(3), EAGAIN.
+        case RuntimeError() if str(error) == "can't start new thread":
+            return errno.EAGAIN
+        # Nor for a library that dlopen(3) cannot load: its message says why. The first is that of
+        # mmap(2) without memory.
+        case ImportError():
+            reasons = {
+                "failed to map segment": errno.ENOMEM,
+                **{os.strerror(each): each for each in (errno.ENOMEM, errno.EMFILE, errno.ENFILE)},
+            }
+            text = "".join(traceback.format_exception(error))  # packages wrap it in their own
+            return next((reasons[each] for each in reasons if each in text), 0)
+        case _:
+            return 0
+
+
 @dataclass(frozen=True, kw_only=True)
 class PluginInfo:
     """The name of a plug-in and its distribution, to be named in errors."""
@@ -189,6 +258,8 @@ class PluginInfo:
         # An IsobenchError has a message for the user, and needs no traceback.
         if isinstance(error, IsobenchError) and _has_texts(error):
             return SessionError(str(error), hint=error.hint)
+        if (of_machine := machine_error(error)) is not None:
+            return of_machine
         late = isinstance(error, TimeLimitError)
         what = f"{place} did not end within {error}" if late else f"{place}: {_describe(error)}"
         lines = traceback.format_exception(error)
@@ -373,7 +444,8 @@ def _leftovers(value: object) -> list[Leftover]:
 
 
 def _evidence(value: object) -> list[Evidence]:
-    found = []
+    found: list[Evidence] = []
+    size = 0
     for fact in cast("Iterable[object]", value):
         _require_type(fact, Evidence, "one of the facts", "an Evidence")
         assert isinstance(fact, Evidence)
@@ -383,7 +455,14 @@ def _evidence(value: object) -> list[Evidence]:
             raise ValueError(f'{fact.key}: the facts of a witness begin with "host."')
         if not isinstance(fact.value, str | int | None):
             raise TypeError(f"the value of {fact.key} is {_type_name(fact.value)}, not a fact")
+        if isinstance(fact.value, int) and abs(fact.value) > LARGEST:
+            raise ValueError(f"the value of {fact.key} has more than 62 bits")
         found.append(fact)
+        size += fact.size
+        if len(found) > MOST_FACTS or size > MOST_FACT_TEXT:
+            raise ValueError(
+                f"more than {MOST_FACTS} facts, or more than {MOST_FACT_TEXT} characters of them"
+            )
     return found
 
 
@@ -763,6 +842,8 @@ def fault(target: Target, error: BaseException, place: str) -> SessionError:
         raise error
     if isinstance(error, IsobenchError):
         return SessionError(str(error), hint=error.hint)
+    if (of_machine := machine_error(error)) is not None:
+        return of_machine
     return PluginError(
         _describe(error), hint=_BLAME_UNKNOWN, log="".join(traceback.format_exception(error))
     )
@@ -772,6 +853,8 @@ def fault(target: Target, error: BaseException, place: str) -> SessionError:
 
 
 def _unavailable(error: IsobenchError) -> Unavailable:
+    if isinstance(error, MachineError):
+        return Unavailable(lack=Lack.RUNTIME, what=str(error), hint=error.hint)
     return Unavailable(lack=Lack.PLUGIN, what=f"the plug-in is broken: {error}", hint=error.hint)
 
 
@@ -825,6 +908,8 @@ class _Call(Generic[_T]):
 
 _CANCEL_SECONDS: Final = 2.0
 """How long calls that were cancelled may take to clean up."""
+_END_SECONDS: Final = 2.0
+"""How long a call whose waits have all ended may take to say so."""
 _E = TypeVar("_E")
 
 
@@ -839,8 +924,9 @@ def _in_parallel(
     An exception in this thread, such as that of Ctrl-C, ends all calls.
     """
     # They run at the same time, so that one limit is enough for all. A call that reaches it has
-    # some seconds more to clean up, and to say itself what it was waiting for.
-    until = time.monotonic() + limit + deadlines.GRACE
+    # some seconds more to clean up, and to say itself what it was waiting for. Waits that it begins
+    # meanwhile end with these seconds, and the call a moment later.
+    until = time.monotonic() + limit + deadlines.GRACE + _END_SECONDS
     made: dict[TargetName, _Call[_T]] = {}
     try:
         for name, call in calls.items():
@@ -887,18 +973,37 @@ def _answer(name: TargetName, target: Target, call: _Call[Availability]) -> Avai
     info = PluginInfo(name=name, distribution="isobench")
     if isinstance(target, CheckedTarget):
         info = target.info
+    elif not call.has_ended or isinstance(call.error, deadlines.DeadlineError):
+        return _late(name, call)
     elif isinstance(call.error, SessionError):
         # A tool of this machine that does not answer is no bug of the target.
         return Unavailable(lack=Lack.RUNTIME, what=str(call.error), hint=call.error.hint)
     if call.has_ended:
         assert call.error is not None
+        if (of_machine := machine_error(call.error)) is not None:
+            return _unavailable(of_machine)
         log = "".join(traceback.format_exception(call.error))
         return _unavailable(info.error(f"probe: {_describe(call.error)}", log, in_run=False))
     log = f"probe has not ended; it is at:\n{call.stack}"
-    error = info.error(f"probe did not end within {PROBE_LIMIT:g} s", log, in_run=False)
+    what = (
+        f"probe did not end within {PROBE_LIMIT:g} s; a tool or server that it asks may not answer"
+    )
+    error = info.error(what, log, in_run=False)
     if isinstance(target, CheckedTarget):
         target.broken = error
     return _unavailable(error)
+
+
+def _late(name: TargetName, call: _Call[Availability]) -> Unavailable:
+    """Return the answer in place of a target of isobench's whose probe came to no end."""
+    where = "" if call.has_ended else _append_to_log(name, f"probe is at:\n{call.stack}")
+    return Unavailable(
+        lack=Lack.RUNTIME,
+        what=f"probe did not end within {PROBE_LIMIT:g} s: a tool or server that it asks does not"
+        " answer",
+        hint="start its tools by hand, or restart its service"
+        + (f"; where the probe waits: {where}" if where else ""),
+    )
 
 
 def sweep(

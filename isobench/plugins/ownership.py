@@ -6,6 +6,7 @@ Nothing is ever removed that belongs to a living process or to another machine.
 """
 
 import contextlib
+import errno
 import functools
 import hashlib
 import os
@@ -21,37 +22,92 @@ from typing import Final
 import psutil
 
 from isobench.model import Leftover
+from isobench.plugins import folders
 
 _PARTS: Final = 4
+_DIGITS: Final = 18
+"""Of STARTED; older versions had fewer."""
+_FIRST_TIME: Final = "time:[4026531834]"
+"""The time namespace of the machine itself: PROC_TIME_INIT_INO of Linux."""
 # Anybody may make a folder or a label with such a name: the numbers have a length.
 _OWNER: Final = re.compile(
     r"isobench-(?P<machine>[0-9a-f]+)-(?P<pid>[0-9]{1,18})-(?P<started>[0-9]{1,18})", re.ASCII
 )
 
 
+def _text(path: str) -> str:
+    """Return the content of a file of the system; empty where there is none.
+
+    OSError: it may be there, and cannot be read now.
+    """
+    try:
+        return Path(path).read_text(encoding="utf-8", errors="replace").strip()
+    except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+            raise
+        return ""
+
+
 @functools.cache
 def _machine() -> str:
     # machine-id(5). Minimal systems do not have it.
-    try:
-        identity = Path("/etc/machine-id").read_text().strip()
-    except OSError:
-        identity = ""
+    identity = _text("/etc/machine-id")
     # A PID namespace counts as a machine: where isobench runs in a container, its process numbers
-    # mean nothing outside, but its containers and cgroups are visible there.
-    try:
-        numbers = str(Path("/proc/self/ns/pid").readlink())
-    except OSError:
-        numbers = ""
-    whole = f"{identity or platform.node()} {numbers}"
+    # mean nothing outside, but its containers and cgroups are visible there. So does a time
+    # namespace, which shows other start times of the same processes: time_namespaces(7).
+    spaces = [_namespace("pid"), _namespace("time")]
+    whole = " ".join([identity or platform.node(), *(one for one in spaces if one != _FIRST_TIME)])
     return hashlib.sha256(whole.encode()).hexdigest()[:6]
 
 
-def _started(pid: int) -> int | None:
+def _namespace(kind: str) -> str:
     try:
-        # In hundredths of a second, the resolution of the kernel: proc_pid_stat(5), starttime.
-        return int(psutil.Process(pid).create_time() * 100)
-    except psutil.Error:
-        return None
+        return str(Path(f"/proc/self/ns/{kind}").readlink())
+    except OSError:
+        # What a kernel without time namespaces has.
+        return _FIRST_TIME if kind == "time" else ""
+
+
+@functools.cache
+def boot_id() -> str:
+    """Return the id of this boot of the machine; empty where it is unknown."""
+    return _text("/proc/sys/kernel/random/boot_id")  # random(4)
+
+
+def _boot() -> int:
+    """Return a number of six digits of this boot of the machine."""
+    # The system clock may be set, by seconds or by years, while a process lives; its start since
+    # the boot stays the same.
+    return 100_000 + int(hashlib.sha256(boot_id().encode()).hexdigest(), 16) % 900_000
+
+
+def _started(pid: int) -> int:
+    """Return when a process started: six digits of the boot, twelve of clock ticks since then.
+
+    OSError: it cannot be seen.
+    """
+    # Bytes: a process gives itself any name, which need not be text.
+    line = Path(f"/proc/{pid}/stat").read_bytes()
+    # proc_pid_stat(5): starttime is the 22nd field, and the second may have spaces and parentheses.
+    ticks = line.rpartition(b")")[2].split()[19]
+    return _boot() * 10**12 + int(ticks)
+
+
+def _started_by_clock(pid: int) -> int:
+    """Return the same as older versions named it: hundredths of a second by the system clock."""
+    return int(psutil.Process(pid).create_time() * 100)
+
+
+def _exists(pid: int) -> bool:
+    """Return False only where the system says that there is no process of this number."""
+    # Not by /proc: it hides processes of other users (hidepid, proc(5)), and needs a descriptor.
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):  # no such process, no such number
+        return False
+    except OSError:
+        return True
+    return True
 
 
 @functools.cache
@@ -67,11 +123,16 @@ def alive(owner: str) -> bool:
     found = _OWNER.fullmatch(owner)
     if found is None or found["machine"] != _machine():
         return True
-    started = _started(int(found["pid"]))
+    pid, named = int(found["pid"]), int(found["started"])
+    if not _exists(pid):
+        return False
     # The number of a process may have been given to another one, which started at another time.
-    # Times are compared to a second: they are computed from the system clock, which may have been
-    # corrected in between.
-    return started is not None and abs(started - int(found["started"])) < 100  # noqa: PLR2004
+    try:
+        if len(found["started"]) == _DIGITS:
+            return _started(pid) == named
+        return abs(_started_by_clock(pid) - named) < 100  # noqa: PLR2004 - a second
+    except (OSError, psutil.Error):
+        return True  # it cannot be seen which process that is
 
 
 def owner_of(name: str) -> str:
@@ -86,8 +147,8 @@ def temporary_folder(what: str) -> Iterator[Path]:
 
     It is removed at the end, or by `sweep_temporary` after this process was killed.
     """
-    with tempfile.TemporaryDirectory(prefix=f"{mine()}-{what}-") as folder:
-        yield Path(folder)
+    with folders.removed_at_end(f"{mine()}-{what}-") as folder:
+        yield folder
 
 
 @contextlib.contextmanager

@@ -17,6 +17,7 @@ import msgspec
 from isobench.config.suggestions import suggestion
 from isobench.config.toml import Source
 from isobench.model import Abi, Availability, Expectation, Lack, Stage, Technology, Unavailable
+from isobench.model.cleaning import LONGEST_NAME, is_name
 from isobench.model.errors import SessionError, UsageError
 from isobench.model.units import TargetName
 from isobench.plugins import entry_points, guard, indirect, stdout, untried
@@ -228,10 +229,12 @@ class Registry:
         self._loaded: dict[str, Target] = {}
         for name, options in self._configured.items():
             kind = _kind(options, name)
-            if not entry_points.NAME.fullmatch(name) or name in entry_points.RESERVED:
+            is_plain = is_name(name) and entry_points.NAME.fullmatch(name)
+            if not is_plain or name in entry_points.RESERVED:
                 raise UsageError(
                     f"{_where(self._source, name)}: {name!r} is not a valid name of a target",
-                    hint="use small letters, digits, dots and dashes, as in docker-crun",
+                    hint="use small letters, digits, dots and dashes, as in docker-crun: at most"
+                    f" {LONGEST_NAME}",
                 )
             # [targets.docker] kind = "podman" would show figures of Podman under the name docker.
             if name in announced() and kind != name:
@@ -291,7 +294,7 @@ class Registry:
         new = _from_text(hints[fields[key]], text)
         try:
             msgspec.convert(new, type=hints[fields[key]], strict=True)
-        except msgspec.ValidationError:
+        except (msgspec.ValidationError, UnicodeEncodeError):
             raise UsageError(
                 f"--vary {written}: {value!r} is not valid for {option}",
                 hint=f"{option} takes {_type_words(hints[fields[key]])}",
@@ -303,6 +306,13 @@ class Registry:
             )
         own = dict(self._configured.get(base, {}))
         name = re.sub(r"[^a-z0-9.]+", "-", f"{base}-{option}-{value}".lower()).strip("-.")
+        # A name of records, which no other target has: it would be measured under that name.
+        if not is_name(name) or name in self.names():
+            why = "would be too long" if not is_name(name) else "is the name of another target"
+            raise UsageError(
+                f"--vary {written}: {name[:LONGEST_NAME]} {why}",
+                hint=f'configure a target of another name, with kind = "{_kind(own, base)}"',
+            )
         return Variation(
             name=TargetName(name),
             base=base,

@@ -4,11 +4,16 @@ Scripts read the output of `isobench targets --json` and `--export-json -`: a li
 would break them. `claim` gives isobench its own descriptor for standard output. `protect` then
 points descriptor 1 to standard error, for programs that a plug-in starts and for code that writes
 to the descriptor. Within `to_stderr`, text printed through `sys.stdout` goes to standard error too.
+
+`lasting` makes a stream whose errors end nothing: a run is worth more than what it says.
 """
 
 import contextlib
+import errno
 import io
 import os
+import select
+import stat
 import sys
 import threading
 from collections.abc import Iterator
@@ -19,6 +24,56 @@ _thread: Final = threading.local()
 _own_outputs: list["_OwnOutput"] = []
 _protected: list[bool] = []
 """Not empty once a plug-in may run in this process."""
+
+
+class _Lasting(io.FileIO):
+    """Writes to a descriptor. What cannot be written is left out."""
+
+    failure: OSError | None = None
+    """The last error, unless the reader has left."""
+
+    def write(self, data: Any) -> int:  # noqa: ANN401 - any buffer
+        """Write data; wait where another process has made the descriptor non-blocking."""
+        try:
+            while (written := super().write(data)) is None:
+                from isobench.config import bounded  # noqa: PLC0415 - hardly ever needed
+
+                bounded.is_ready(self.fileno(), None, select.POLLOUT)
+        except OSError as error:
+            if not self._has_no_reader(error):
+                self.failure = error
+            return memoryview(data).nbytes
+        return written
+
+    def _has_no_reader(self, error: OSError) -> bool:
+        """Return whether nobody reads any more: as in `isobench targets | head -1`, or because the
+        terminal was closed.
+        """
+        closed = error.errno == errno.EIO and stat.S_ISCHR(os.fstat(self.fileno()).st_mode)
+        return isinstance(error, BrokenPipeError) or closed
+
+
+def lasting(stream: io.TextIOWrapper) -> io.TextIOWrapper:
+    """Return a stream on the same descriptor whose errors end nothing. What a locale lacks, it gets
+    as an escape.
+    """
+    stream.flush()
+    return io.TextIOWrapper(
+        io.BufferedWriter(_Lasting(stream.fileno(), "wb", closefd=False)),
+        encoding=stream.encoding,
+        errors="backslashreplace",
+        line_buffering=stream.line_buffering,
+        write_through=stream.write_through,
+    )
+
+
+def failure() -> OSError | None:
+    """Flush standard output; return why some of it was not written. None: it was, or its reader has
+    left.
+    """
+    sys.stdout.flush()
+    raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
+    return raw.failure if isinstance(raw, _Lasting) else None
 
 
 def _is_redirected() -> bool:
@@ -54,7 +109,7 @@ def claim() -> None:
         if now is None or now.fileno() != _OUT:
             return  # redirected already, by a test or by a program that embeds isobench
         now.flush()
-        file = os.fdopen(os.dup(_OUT), "wb")
+        file = io.BufferedWriter(_Lasting(os.dup(_OUT), "wb"))
     except (OSError, ValueError):
         return
     sys.stdout = own = _OwnOutput(
@@ -77,17 +132,6 @@ def protect() -> None:
         _protected.append(True)
         with contextlib.suppress(OSError):
             os.dup2(_ERR, _OUT)
-
-
-def discard(descriptor: int) -> None:
-    """Point a descriptor to nowhere: what follows is not read, or cannot be written.
-
-    Python flushes standard output once more at its end. Without this it would print a second error:
-    see "Note on SIGPIPE" in the documentation of Python's module signal.
-    """
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, descriptor)
-    os.close(nowhere)
 
 
 def release() -> None:

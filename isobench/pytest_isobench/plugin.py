@@ -18,6 +18,7 @@ import pytest
 if TYPE_CHECKING:
     from isobench.api import Run
     from isobench.model.errors import IsobenchError
+    from isobench.plugins.registry import Registry
     from isobench.run.inside import Inside
 
 _WORKLOADS: Final = Path(__file__).with_name("workloads.py")
@@ -71,6 +72,15 @@ def reason(error: "IsobenchError") -> str:
     return f"{error}; {error.hint}" if error.hint else str(error)
 
 
+def registry() -> "Registry":
+    """Return the targets, those of isobench.toml too, as on the command line."""
+    from isobench.config import file as configuration
+    from isobench.plugins.registry import Registry
+
+    found = configuration.find(None)
+    return Registry(found.settings.targets, source=found.source, trusted=found.named)
+
+
 # ---- programs in targets -------------------------------------------------------------------------
 
 
@@ -83,14 +93,11 @@ def isolated() -> "Iterator[Callable[[str], Inside]]":
     has python3. Targets of isobench.toml are known too, as on the command line. One that cannot run
     here skips the test, with the reason. Sessions end with the test.
     """
-    from isobench.config import file as configuration
-    from isobench.model.errors import UnavailableError
-    from isobench.plugins.registry import Registry
+    from isobench.model.errors import IsobenchError, UnavailableError
     from isobench.run.inside import Inside
 
     opened: dict[str, Inside] = {}
-    found = configuration.find(None)
-    every = Registry(found.settings.targets, source=found.source, trusted=found.named)
+    every = registry()
 
     def open_target(name: str) -> Inside:
         if name not in opened:
@@ -98,6 +105,8 @@ def isolated() -> "Iterator[Callable[[str], Inside]]":
                 opened[name] = Inside(name, every)
             except UnavailableError as error:
                 pytest.skip(reason(error))
+            except IsobenchError as error:
+                pytest.fail(reason(error), pytrace=False)
         return opened[name]
 
     yield open_target
@@ -117,9 +126,10 @@ def isobench_run(request: pytest.FixtureRequest) -> "Run":
     return run
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Measure what a test with the marker asks for."""
+    # pytest calls plug-ins before its own modules, so the fixtures find the run. Only what skips
+    # tests comes earlier there (`tryfirst`): a test that is skipped measures nothing.
     marker = item.get_closest_marker("isobench")
     if marker is not None:
         item.stash[_RUN] = _measured(item, marker)
@@ -152,7 +162,7 @@ def _measured(item: pytest.Item, marker: pytest.Mark) -> "Run":
     except TypeError as error:
         raise pytest.UsageError(f"{item.nodeid}: @pytest.mark.isobench: {error}") from None
     try:
-        return api.measure(
+        run = api.measure(
             targets,
             workloads,
             require=targets,
@@ -166,6 +176,9 @@ def _measured(item: pytest.Item, marker: pytest.Mark) -> "Run":
         pytest.skip(reason(error))
     except IsobenchError as error:
         pytest.fail(f"{error}\n{error.hint}", pytrace=False)
+    if run.interrupted:
+        raise KeyboardInterrupt  # which ends pytest: the measuring has taken the first one
+    return run
 
 
 def _folder(item: pytest.Item) -> str:

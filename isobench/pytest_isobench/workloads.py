@@ -11,8 +11,8 @@ from typing import Any, Final
 
 import pytest
 
-from isobench.model.errors import SessionError
-from isobench.pytest_isobench.plugin import names, reason
+from isobench.model.errors import IsobenchError, SessionError
+from isobench.pytest_isobench.plugin import names, reason, registry
 from isobench.run.inside import Inside, workloads_of
 
 _LOOPS: Final[dict[str, int]] = {}
@@ -22,7 +22,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Make a test of each workload in native and each target."""
     config = metafunc.config
     targets = dict.fromkeys(["native", *names(config.getoption("--isobench-targets"))])
-    chosen = workloads_of(names(config.getoption("--isobench-workloads")))
+    try:
+        known = registry()
+        for name in targets:
+            known.get(name)
+        chosen = workloads_of(names(config.getoption("--isobench-workloads")))
+    except IsobenchError as error:
+        raise pytest.UsageError(reason(error)) from None
     cells = [(target, workload) for workload in chosen for target in targets]
     metafunc.parametrize(
         ("target", "workload"), cells, ids=[f"{one.name}-{target}" for target, one in cells]

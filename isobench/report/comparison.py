@@ -198,7 +198,11 @@ COLUMNS: Final = tuple(_COLUMNS)
 
 
 def warnings(comparison: Comparison) -> Iterator[str]:
-    """Yield a warning where the runs are of different machines."""
+    """Yield a warning where records of a run are lost, or the runs are of different machines."""
+    further = [] if comparison.confirmation is None else [comparison.confirmation]
+    for run in dict.fromkeys((*comparison.base.runs, *comparison.head.runs, *further)):
+        for loss in run.losses:
+            yield f"{run.path}: {loss}."
     for gravity, sentence in _WARNINGS.items():
         found = [one for one in comparison.differences if one.gravity is gravity]
         if found:

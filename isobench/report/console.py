@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
+from isobench.model.cleaning import cleaned
 from isobench.model.wording import NOTHING
 from isobench.report.signs import DASH, SPACE, TIMES
 
@@ -30,7 +31,11 @@ class Writer:
         self.ascii_only = console.options.ascii_only
 
     def text(self, content: str, style: str = "") -> Text:
-        """Return content as text; brackets in it are no markup of rich."""
+        """Return content as text, without what controls a terminal; brackets in it are no markup
+        of rich.
+        """
+        # Names of folders may hold anything. The space between a figure and its unit stays.
+        content = SPACE.join(cleaned(part, longest=None) for part in content.split(SPACE))
         # The names of targets may hold any character; what ASCII lacks becomes an escape, and no
         # UnicodeEncodeError.
         if self.ascii_only:

@@ -72,7 +72,7 @@ def runs(rows: Sequence[Row], folder: str) -> Sheet:
         warnings=(),
         headings=("started", "run", "cells", "targets", "isobench", "machine", "bundle"),
         numbers=frozenset({"cells"}),
-        rows=tuple(sheet.Row(cells=_run_cells(found)) for found in grouped.values()),
+        rows=tuple(sheet.Row(cells=_run_cells(found)) for found in grouped),
         legend=(),
         remarks={},
         closing=f"{counted(len(grouped), 'run')} on {counted(len(machines), 'machine')}.",
@@ -101,10 +101,10 @@ def runs_document(rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def _run_documents(rows: Sequence[Row]) -> Iterator[dict[str, Any]]:
-    for run, found in runs_of(rows).items():
+    for found in runs_of(rows):
         first = found[0]
         yield {
-            "run": run,
+            "run": first.run,
             "started": first.started,
             "machine": first.machine,
             "machine_name": first.machine_name,
@@ -395,6 +395,8 @@ class News:
     machine: str
     night: str
     """That of its newest run."""
+    is_first: bool
+    """The machine has no run before."""
     fresh: tuple[str, ...]
     """Change points of that run."""
     earlier: tuple[tuple[str, str], ...]
@@ -412,6 +414,7 @@ def news(every: Sequence[Series]) -> Iterator[News]:
         yield News(
             machine=newest.machine_name,
             night=night(newest.started),
+            is_first=all(row.run == newest.run for one in own for row in one.rows),
             fresh=tuple(_sentence(one) for one in points if one.row.run == newest.run),
             earlier=tuple(
                 (night(one.row.started), _sentence(one))
@@ -425,18 +428,28 @@ def _moment(row: Row) -> str:
     return row.started
 
 
+def news_text(one: News) -> str:
+    """Return what the newest run of a machine brought."""
+    if one.is_first:
+        return "the first run here; a trend needs runs to compare it with"
+    return f"since the run before: {_some(one.fresh) or 'nothing'}"
+
+
+NO_RUN: Final = "No run counts: quick runs, gaps and unproven cells are left out."
+
+
 def trend_headline(every: Sequence[Series]) -> str:
     """Return the closing sentences: what is new since the run before, and what has changed since
     when.
     """
     sentences = []
     for one in news(every):
-        text = f"{one.machine}, {one.night}: since the run before: {_some(one.fresh) or 'nothing'}"
+        text = f"{one.machine}, {one.night}: {news_text(one)}"
         for since, sentence in one.earlier[:_MOST_NAMED]:
             text += f"; since {since}: {sentence}"
         more = len(one.earlier) - _MOST_NAMED
         sentences.append(f"{text}; and {more} more change points." if more > 0 else f"{text}.")
-    return " ".join(sentences) or "No run that counts."
+    return " ".join(sentences) or NO_RUN
 
 
 def _sentence(point: ChangePoint) -> str:

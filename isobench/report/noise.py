@@ -54,7 +54,7 @@ def build(noise: MachineNoise) -> Sheet:
     effects = [f"of {size}" for size in SIZES]
     return Sheet(
         title=f"Native against native: {noise.run.path} ({noise.run.started})",
-        warnings=(),
+        warnings=tuple(f"{noise.run.path}: {loss}." for loss in noise.run.losses),
         headings=(
             "workload", "floor", "a block", "rounds", *effects, f"to {half}",
             f"verdict at {margin}", "drift", "outliers",

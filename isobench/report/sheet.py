@@ -3,13 +3,15 @@
 import csv as writer
 import io
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from isobench.config import redaction
+from isobench.model.cleaning import as_cell
 from isobench.report.console import Writer
 from isobench.report.markup import escaped, table
 
@@ -42,6 +44,16 @@ class Sheet:
     """Lists below the table, by heading."""
     closing: str
     """The sentence that says what the sheet shows."""
+
+
+def redacted(sheet: Sheet) -> Sheet:
+    """Return a sheet without secrets, and without names where these are left out."""
+    # Headings are names of columns and of targets.
+    fields = ("title", "warnings", "legend", "remarks", "closing")
+    texts = redaction.plain({name: getattr(sheet, name) for name in fields})
+    cells = redaction.plain([row.cells for row in sheet.rows])
+    rows = (replace(row, cells=found) for row, found in zip(sheet.rows, cells, strict=True))
+    return replace(sheet, rows=tuple(rows), **texts)
 
 
 def render(sheet: Sheet, console: Console) -> None:
@@ -103,9 +115,12 @@ def _lists(remarks: Mapping[str, tuple[str, ...]]) -> Iterator[str]:
 
 
 def csv(headings: Sequence[str], rows: Sequence[Mapping[str, object]]) -> str:
-    """Return rows as CSV. A value that a row lacks is empty."""
+    """Return rows as CSV, without secrets. A value that a row lacks is empty."""
     buffer = io.StringIO()
     lines = writer.DictWriter(buffer, fieldnames=list(headings), lineterminator="\n")
     lines.writeheader()
-    lines.writerows(rows)
+    lines.writerows(
+        {key: as_cell(value) if isinstance(value, str) else value for key, value in row.items()}
+        for row in redaction.plain(rows)
+    )
     return buffer.getvalue()

@@ -9,10 +9,10 @@ gaps by itself; Vega brings 800 KB and no keyboard, Observable Plot needs D3.
 
 import functools
 import math
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
@@ -34,6 +34,10 @@ _STEPS: Final = (1.0, 1.2, 1.5, 2.0, 3.0, 5.0, 7.0)
 _FINE: Final = (1.0, 2.0, 5.0, 10.0, 20.0)
 _MOST_TICKS: Final = 6
 _NEAR: Final = 1.5
+_FEW: Final = 30
+"""Runs of a figure from which on lines are drawn without a dot for each run; trend.js has the same
+number.
+"""
 _LATEST: Final = 10
 """Runs in the table below a figure."""
 _LIBRARY: Final = ("uplot", "uPlot.iife.min.js")
@@ -49,9 +53,21 @@ class Line:
     """Which colour and dashes it has."""
     path: str
     band: str
+    dots: tuple[tuple[float, float], ...]
+    """The runs one by one, where they are few."""
+    bar: tuple[float, float, float] | None
+    """x and both ends of the interval of the only run: one run has no band."""
     change: str
     """Its last change point in words; empty: it has none."""
     now: str
+
+
+class MarkKind(StrEnum):
+    """What a vertical line marks; a part of the names of CSS classes."""
+
+    WORSE = "worse"
+    BETTER = "better"
+    MACHINE = "machine"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,8 +75,7 @@ class Mark:
     """A vertical line of a figure."""
 
     x: float
-    kind: str
-    """"worse", "better" or "machine"."""
+    kind: MarkKind
     text: str
 
 
@@ -103,7 +118,7 @@ class Figure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """What trend.html.j2 shows."""
+    """What trend.html.j2 shows of a store."""
 
     title: str
     news: tuple[words.News, ...]
@@ -113,12 +128,6 @@ class Page:
     machines: Mapping[str, str]
     points: tuple[str, ...]
     changes: tuple[str, ...]
-    data: str
-    script: str
-    library: str
-    style: str
-    hashes: tuple[str, ...]
-    """Of the scripts, for the Content-Security-Policy: no other script may run."""
     width: int = _WIDTH
     height: int = _HEIGHT
     left: int = _LEFT
@@ -127,19 +136,13 @@ class Page:
     bottom: int = _HEIGHT - _BOTTOM
 
 
-_SCRIPT: Final = re.compile(r"(<script>.*?</script>)", re.DOTALL)
-
-
 def write(path: Path, every: Sequence[Series], folder: str) -> None:
     """Write the page. OSError: it cannot be written."""
-    parts = _SCRIPT.split(render(every, folder))
-    # The page's own scripts stay as they are: it allows them by their hashes.
-    parts[::2] = map(redaction.text, parts[::2])
-    documents.write_text(path, "".join(parts))
+    documents.write_text(path, render(every, folder))
 
 
 def render(every: Sequence[Series], folder: str) -> str:
-    """Return the page of a store's series."""
+    """Return the page of a store's series, without secrets."""
     shown = [one for one in every if one.rows]
     groups = _grouped(shown)
     templates = paths.shared("reports") / "templates"
@@ -154,14 +157,21 @@ def render(every: Sequence[Series], folder: str) -> str:
         machines={one.key.machine: one.rows[-1].machine_name for one in shown},
         points=tuple(words.change_point_text(one) for one in words.change_points(shown)),
         changes=tuple(words.machine_changes(shown)),
+    )
+    data = msgspec.json.encode(redaction.plain([*map(_data, groups)])).decode()
+    return html.rendered(
+        templates,
+        "trend.html.j2",
+        page=redaction.plain(page),
+        no_run=words.NO_RUN,
         # "<" could end the element that holds the data.
-        data=msgspec.json.encode([*map(_data, groups)]).decode().replace("<", "\\u003c"),
+        data=data.replace("<", "\\u003c"),
         script=script,
         library=library,
         style=templates.joinpath(*_LIBRARY_STYLE).read_text(encoding="utf-8"),
-        hashes=tuple(map(html.policy_hash, (library, script))),
+        # Of the scripts, for the Content-Security-Policy: no other script may run.
+        hashes=[*map(html.policy_hash, (library, script))],
     )
-    return html.rendered(templates, "trend.html.j2", page=page)
 
 
 def _grouped(every: Iterable[Series]) -> list[list[Series]]:
@@ -273,11 +283,14 @@ def _line(number: int, one: Series, x: Any, y: Any) -> Line:  # noqa: ANN401 - t
     lower = [f"{at},{y(_bounds(row)[0])}" for at, row in reversed(spots)]
     point = one.change_points[-1] if one.change_points else None
     last = one.rows[-1]
+    only = spots[0] if len(spots) == 1 else None
     return Line(
         name=series_text(one.key.workload, one.key.metric),
         number=number,
         path=" ".join(f"{at},{y(row.mean or 0.0)}" for at, row in spots),
         band=" ".join([*upper, *lower]),
+        dots=tuple((at, y(row.mean or 0.0)) for at, row in spots) if len(spots) < _FEW else (),
+        bar=(only[0], *map(y, _bounds(only[1]))) if only else None,
         change=words.change_point_text(point) if point else "",
         now=_value(last),
     )
@@ -288,7 +301,7 @@ def _value(row: Row) -> str:
     return f"{times_text(math.exp(row.mean or 0.0), bounds)} {interval_text(bounds)}".strip()
 
 
-def _marks(group: Sequence[Series]) -> Iterator[tuple[int, str, str]]:
+def _marks(group: Sequence[Series]) -> Iterator[tuple[int, MarkKind, str]]:
     """Yield time, kind and text of each change point, and of each run in which something else
     changed.
     """
@@ -296,11 +309,11 @@ def _marks(group: Sequence[Series]) -> Iterator[tuple[int, str, str]]:
         for point in one.change_points:
             yield _seconds(point.row), _kind(point), words.change_point_text(point)
     for at, changes in sorted(_changes(group).items()):
-        yield at, "machine", f"{_day(at)}: {'; '.join(words.changed_texts(changes))}"
+        yield at, MarkKind.MACHINE, f"{_day(at)}: {'; '.join(words.changed_texts(changes))}"
 
 
-def _kind(point: ChangePoint) -> str:
-    return "worse" if point.is_worse else "better"
+def _kind(point: ChangePoint) -> MarkKind:
+    return MarkKind.WORSE if point.is_worse else MarkKind.BETTER
 
 
 def _changes(group: Sequence[Series]) -> dict[int, list[Any]]:

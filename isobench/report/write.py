@@ -1,11 +1,11 @@
 """Writes the summary and the reports of a run: summary.json, summary.md, report.html."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from isobench.config import paths, redaction
+from isobench.config import paths
 
 if TYPE_CHECKING:
     from isobench.model import Claim
@@ -27,40 +27,41 @@ class Outcome:
     summary: "Summary"
     interrupted: bool = False
     timed_out: bool = False
+    claims: "tuple[Claim, ...]" = ()
+    """The user's own claims, which were judged as well."""
 
 
-def names_of(run: "Run") -> "Iterator[str]":
-    """Yield the names of machines and users that the files of a run mention."""
-    yield from redaction.names_in(run.metadata.config.targets)
-    for state in run.states.values():
-        name = state.fact("kernel.hostname")
-        if isinstance(name, str):
-            yield name
-
-
-def answer(source: Path, target: Path, added: "Sequence[Claim]" = ()) -> Outcome:
+def answer(
+    source: Path, target: Path, added: "Sequence[Claim]" = (), *, run: "Run | None" = None
+) -> Outcome:
     """Analyse the records of a run, a folder or a zip, and write summary and reports into `target`.
 
-    The claims in `added` are judged as well as the documents' and the run's own. UsageError: the
-    run is damaged. OSError: `target` cannot be written.
+    The claims in `added` are judged as well as the documents' and the run's own. `run` is what was
+    read of `source`; it is read here where it is None. UsageError: the run is damaged. OSError:
+    `target` cannot be written.
     """
     # These modules import pandas and SciPy, which is slow. Modules that need only `Outcome` import
     # this one, too.
     from isobench.analysis import summary as analysis  # noqa: PLC0415 - see above
-    from isobench.report import html, markdown, sections  # noqa: PLC0415 - see above
-    from isobench.report.sections import of_plugins  # noqa: PLC0415 - see above
     from isobench.storage import documents, reader  # noqa: PLC0415 - see above
 
-    run = reader.load(source)
-    if redaction.is_leaving_out_names():
-        redaction.leave_out_names(names_of(run))
+    run = run or reader.load(source)
     # The records may be those of an earlier version, or of somebody else: all that is rendered and
     # exported is without secrets, whatever they hold.
     summary = analysis.summarise(run, analysis.claims_of(run, added)).redacted()
     # The summary is written first: if rendering fails, the results are not lost.
     documents.write_document(target / documents.SUMMARY, summary)
+    for name, text in rendered(summary).items():
+        documents.write_text(target / name, text)
+    return Outcome(folder=target, source=source, summary=summary, claims=tuple(added))
+
+
+def rendered(summary: "Summary") -> Mapping[str, str]:
+    """Return the reports of a summary without secrets, by the names of their files."""
+    from isobench.report import html, markdown, sections  # noqa: PLC0415 - as above
+    from isobench.report.sections import of_plugins  # noqa: PLC0415 - as above
+
     own = sections.SECTIONS
     view = sections.build(summary, (*own, *of_plugins.sections(own)))
-    documents.write_text(target / MARKDOWN, markdown.markdown(view))
-    documents.write_text(target / PAGE, html.render(view, paths.shared("reports") / "templates"))
-    return Outcome(folder=target, source=source, summary=summary)
+    templates = paths.shared("reports") / "templates"
+    return {MARKDOWN: markdown.markdown(view), PAGE: html.render(view, templates)}

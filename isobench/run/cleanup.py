@@ -1,7 +1,8 @@
 """Removes what dead runs have left on this machine."""
 
+import contextlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
 from isobench.model import Leftover
@@ -14,6 +15,8 @@ from isobench.plugins.registry import Registry
 CLEAN: Final = "isobench clean --stale removes what is left"
 BRIEF: Final = 20.0
 """Seconds that a sweep may take before and after a run."""
+_AFTER_PROBES: Final = 3.0
+"""The same after an interruption of probes: an engine that does not answer may be the reason."""
 _BETWEEN: Final = 0.2
 """Seconds between two sweeps after an interruption."""
 
@@ -42,16 +45,42 @@ def sweep_before(registry: Registry, observer: Callable[[Leftover], None]) -> No
     sweep(registry, everything=False, observer=observer, limit=BRIEF)
 
 
-def sweep_own(targets: Mapping[TargetName, Target], observer: Callable[[Leftover], None]) -> None:
-    """Remove what an interruption of this run may have left."""
+def sweep_own(
+    targets: Mapping[TargetName, Target],
+    say: Callable[[str], None],
+    *,
+    limit: float = BRIEF,
+) -> None:
+    """Remove what an interruption of this process may have left; `say` hears what stays."""
+
+    def report(leftover: Leftover) -> None:
+        if leftover.failure:
+            say(f"{leftover.what} is not removed: {leftover.failure}; {CLEAN}")
 
     def alive(whose: str) -> bool:
         return whose != ownership.mine() and ownership.alive(whose)
 
     # Twice: an engine may still be making a container for a request whose answer was interrupted.
     for _ in range(2):
-        guard.sweep(targets, alive, cached=False, on_leftover=observer, limit=BRIEF)
+        began = time.monotonic()
+        guard.sweep(targets, alive, cached=False, on_leftover=report, limit=limit)
+        if time.monotonic() - began > limit:  # nor would it answer the second time
+            return
         time.sleep(_BETWEEN)
+
+
+@contextlib.contextmanager
+def swept_if_interrupted(
+    targets: Mapping[TargetName, Target], say: Callable[[str], None]
+) -> Iterator[None]:
+    """Surround calls of targets outside of a run, such as probes. After an interruption, what it
+    may have left is removed; `say` hears what is not.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        sweep_own(targets, say, limit=_AFTER_PROBES)
+        raise
 
 
 def _found(what: str, sweep: Callable[[], Sequence[Leftover]]) -> list[Leftover]:

@@ -11,7 +11,6 @@ import inspect
 import json
 import re
 import secrets
-import tempfile
 import textwrap
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-from isobench.config import bounded
+from isobench.config import bounded, redaction
 from isobench.model import (
     Abi,
     Available,
@@ -35,7 +34,7 @@ from isobench.model import (
 from isobench.model.errors import SessionError, UnavailableError, UsageError
 from isobench.model.units import Nanoseconds, Sha256, TargetName, WorkloadName, seconds
 from isobench.payload import build, stage, wire
-from isobench.plugins import guard
+from isobench.plugins import guard, ownership
 from isobench.plugins.api import Completed, Launcher, Preparer, Session, Target
 from isobench.plugins.registry import Registry
 from isobench.run import measure
@@ -108,7 +107,7 @@ class Inside:
     @functools.cached_property
     def _folder(self) -> Path:
         """A folder for programs, which goes with the sessions."""
-        return Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="isobench-")))
+        return self._stack.enter_context(ownership.temporary_folder("inside"))
 
     # ---- programs --------------------------------------------------------------------------------
 
@@ -156,7 +155,9 @@ class Inside:
         done = self.run(path, json.dumps(arguments), timeout=timeout)
         if done.exit_code != 0:
             how = "was killed" if done.exit_code is None else f"ended with {done.exit_code}"
-            end = wire.printable(done.stderr.decode(errors="replace").strip()[-500:])
+            end = wire.printable(
+                redaction.text(done.stderr.decode(errors="replace").strip())[-500:]
+            )
             raise SessionError(
                 f"{function.__name__} {how} in {self.name}: {end}", hint=f"python3 in {self.name}?"
             )

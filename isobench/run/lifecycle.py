@@ -6,7 +6,7 @@ import hashlib
 import os
 import secrets
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -21,7 +21,6 @@ from isobench.model import (
     Abi,
     Available,
     ExpectationCheck,
-    Leftover,
     Payload,
     Plan,
     Schedule,
@@ -132,6 +131,8 @@ class Lifecycle:
         """The run so far, which interim analyses read."""
         self.earlier = 0.0
         """Seconds that a resumed run took before."""
+        self.states_before: Mapping[TargetName, TargetState] = {}
+        """What a resumed run had seen of its targets."""
         self.unbuilt: dict[tuple[WorkloadName, Abi], PayloadError] = {}
         """The payloads of plug-ins' workloads that could not be built, and why."""
 
@@ -173,6 +174,7 @@ class Lifecycle:
                     self.unbuilt[workload.name, abi] = error
                     self.observer.say(f"{workload.name}, of {workload.plugin}: {error}")
 
+    @stage.cache_in_use()
     def run(self, chosen: Chosen, resumed: "Run | None" = None) -> Outcome:
         """Measure and write the report. `resumed` is an earlier run to continue.
 
@@ -188,19 +190,23 @@ class Lifecycle:
             folder = writer.create(paths.results(), self.id, exact=self.options.output)
         else:
             folder = writer.RunFolder(resumed.path)
-        guard.write_pending_logs(chosen.targets, folder.log)
         # The lock of the folder is held until the report is written, so that nobody resumes the run
         # before it is complete.
         with contextlib.closing(folder):
-            if folder.unlocked:
-                self.observer.say(
-                    f"{folder.path} cannot be locked ({folder.unlocked}): make sure that no other"
-                    " isobench resumes this run at the same time"
-                )
-            # Read again under the lock: until now another process may have written to it.
-            if resumed is not None:
-                resumed = reader.load(resumed.path)
-            return self._run_in(folder, chosen, payloads, resumed)
+            try:
+                guard.write_pending_logs(chosen.targets, folder.log)
+                if folder.unlocked:
+                    self.observer.say(
+                        f"{folder.path} cannot be locked ({folder.unlocked}): make sure that no"
+                        " other isobench resumes this run at the same time"
+                    )
+                # Read again under the lock: until now another process may have written to it.
+                if resumed is not None:
+                    resumed = reader.load(resumed.path)
+                return self._run_in(folder, chosen, payloads, resumed)
+            except BaseException:
+                folder.remove_unbegun()
+                raise
 
     def _run_in(
         self,
@@ -221,10 +227,11 @@ class Lifecycle:
                 self._start_spawner(payloads, spawning)
                 if resumed is not None:
                     self._go_on(resumed)
-                self._save(folder)
-                folder.document("state/host-pre.json", self.metadata.host)
+                self._demand_readable()
                 try:
                     with self.time_limit.ending():
+                        self._save(folder)
+                        folder.document("state/host-pre.json", self.metadata.host)
                         self._measure(chosen, shop, folder, resumed)
                 except KeyboardInterrupt:
                     self._stop(chosen, spawning, timed_out=self.time_limit.has_expired)
@@ -243,10 +250,25 @@ class Lifecycle:
             elapsed_seconds=round(self.earlier + time.monotonic() - self.began, 1),
         )
         self._save(folder)
-        outcome = write.answer(folder.path, folder.path)
+        try:
+            outcome = write.answer(folder.path, folder.path, self.options.claims)
+        except KeyboardInterrupt:
+            self.observer.say(f"No report was written: isobench report {folder.path} writes it")
+            raise
         if failure is not None:  # raised only now, so that a report is always written
             raise failure
         return replace(outcome, interrupted=interrupted, timed_out=timed_out)
+
+    def _demand_readable(self) -> None:
+        """Raise UsageError where no command could read the run when it has ended.
+
+        What the user gives is checked where it comes in. This is the last moment before minutes are
+        spent, whatever has passed those checks.
+        """
+        from isobench.storage import reader  # noqa: PLC0415 - as above
+
+        again = reader.as_read_again(self.metadata)
+        claims.of_table(again.claims, origin="run.json")
 
     def _enter_cpu_group(self, stack: contextlib.ExitStack) -> None:
         """Give native the share of the CPU that containers get; `stack` ends that."""
@@ -314,15 +336,9 @@ class Lifecycle:
     def _clean_up(self, chosen: Chosen) -> None:
         """Remove what an interruption may have left."""
         try:
-            cleanup.sweep_own(chosen.able, self._report_unremoved)
+            cleanup.sweep_own(chosen.able, self.observer.say)
         except KeyboardInterrupt:  # a second Ctrl-C: the user wants the report now
             self.observer.say(f"some things of this run are not removed: {cleanup.CLEAN}")
-
-    def _report_unremoved(self, leftover: Leftover) -> None:
-        if leftover.failure:
-            self.observer.say(
-                f"{leftover.what} is not removed: {leftover.failure}; {cleanup.CLEAN}"
-            )
 
     def _describe(self, chosen: Chosen, payloads: Sequence[Payload], scratch: Path) -> None:
         facts = host.describe(scratch)
@@ -344,6 +360,7 @@ class Lifecycle:
             launch=self.options.launch,
             margin=self.options.margin,
             precision=self.options.precision,
+            until=self.options.until,
             sequential=None if self.options.leave_width is None else sequential.RULE.name,
             leave_width=self.options.leave_width,
             budget_seconds=self.options.budget if self.options.budget < UNBOUNDED else None,
@@ -387,6 +404,8 @@ class Lifecycle:
                     if owner_ == name
                 },
             )
+            before = self.states_before.get(name)
+            state = state if before is None else continued(before, state)
             folder.document(f"state/{name}-pre.json", state)
 
     def _measure(
@@ -406,8 +425,14 @@ class Lifecycle:
             sink=folder,
             run_id=self.id,
             unbuilt=self.unbuilt,
+            unavailable={
+                name: answer
+                for name, answer in chosen.answers.items()
+                if isinstance(answer, Unavailable)
+            },
         )
         if resumed is not None:
+            self.states_before = resumed.states
             runner.limits |= {name: state.limits for name, state in resumed.states.items()}
             restore(runner, resumed.plan)
             self._measure_blocks(runner, resumed.plan, folder, resumed)
@@ -415,6 +440,10 @@ class Lifecycle:
             return
         made = self._try_and_plan(runner, chosen, folder)
         self._save(folder)
+        if self.options.output is None:
+            # Not earlier: what is interrupted before has nothing to report or to resume, and would
+            # hide the run before it.
+            folder.make_latest()
         self._measure_blocks(runner, made, folder)
         self._states(chosen, runner, folder)
 
@@ -563,6 +592,20 @@ _OF_THE_BEGINNING: Final = (
     "claims", "confirms", "variations", "plan_sha256", "left_out", "sequential", "leave_width",
 )  # fmt: skip
 """The fields that a resumed run keeps. All others describe the process that resumes it."""
+
+
+def continued(before: TargetState, now: TargetState) -> TargetState:
+    """Return the state of a target after a resumed run: what the earlier part has seen stays.
+
+    A target whose cells have left, or that cannot run any more, is not opened again.
+    """
+    workloads = {
+        name: before.workloads.get(name, {}) | now.workloads.get(name, {})
+        for name in {**before.workloads, **now.workloads}
+    }
+    if not now.facts and before.facts:
+        return msgspec.structs.replace(before, workloads=workloads)
+    return msgspec.structs.replace(now, workloads=workloads, limits=now.limits or before.limits)
 
 
 def _workload_entry(workload: Workload) -> WorkloadEntry:

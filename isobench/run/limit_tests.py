@@ -7,7 +7,7 @@ nothing if the program gets no further than it without one.
 import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, cast
 
 from isobench.model import Environment, LimitCheck, Limits, Resource, Technology, Visit
 from isobench.model.errors import IsobenchError, PluginError
@@ -52,22 +52,25 @@ def _context(runner: Runner, label: TargetName) -> Context:
 
 
 def limits_something(target: Target) -> bool:
-    """Return whether this is a container whose limits can be set here."""
-    return (
-        target.technology is Technology.CONTAINERIZATION
-        and isinstance(target, Limiter)
-        and bool(target.limitable)
-    )
+    """Return whether this is a container whose limits can be set here, as far as that is known."""
+    if target.technology is not Technology.CONTAINERIZATION:
+        return False
+    try:
+        # Before Python 3.12, the first of the two asks the target as well.
+        return isinstance(target, Limiter) and bool(target.limitable)
+    except Exception:  # noqa: BLE001 - its limits are unknown, whatever a plug-in raises
+        return False
 
 
 def check_limits(runner: Runner, label: TargetName, without: Environment) -> tuple[LimitCheck, ...]:
     """Set all limits of a target in a new instance, and test each. `without` is what the program
     got natively.
     """
-    context, target = _context(runner, label), runner.targets[label]
-    assert isinstance(target, Limiter)
-    can = [resource for resource in Resource if resource in target.limitable]
+    context, target = _context(runner, label), cast("Limiter", runner.targets[label])
+    can: list[Resource] = []
     try:
+        limitable = target.limitable
+        can = [resource for resource in Resource if resource in limitable]
         limited = target.limited(LIMITS)
         with runner.open(context, limited) as session:
             proof = runner.prover.prove_session(context, session)

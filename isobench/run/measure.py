@@ -12,6 +12,7 @@ from typing import Final
 
 from isobench.evidence import host
 from isobench.model import (
+    SESSION,
     Abi,
     Block,
     Cause,
@@ -25,10 +26,13 @@ from isobench.model import (
     Sample,
     Scope,
     Stage,
+    Unavailable,
     Visit,
     Work,
     Workload,
 )
+from isobench.model.bounds import MOST_FACT_TEXT, MOST_FACTS_SEEN
+from isobench.model.cleaning import is_name
 from isobench.model.errors import NotApplicableError, PayloadError, SessionError
 from isobench.model.plan import actual, without_left
 from isobench.model.units import SECOND, TargetName, Unit, WorkloadName
@@ -52,8 +56,6 @@ from isobench.run.sessions import OpeningFailures, OpenSession, Sessions
 from isobench.run.startup import OneByOne, Starts
 from isobench.stats import sequential
 
-SESSION: Final = WorkloadName("session")
-"""The workload name in the gap of a session that could not be closed."""
 # On a machine that is always noisy, repeating more would only spend the budget.
 REPEATED_SHARE: Final = 0.2
 """The share of blocks that may be measured again because of a broken rule."""
@@ -74,11 +76,16 @@ class Runner:
     """The checksums computed first, by workload and loops: native's, which is tried first."""
     began: float = field(default_factory=time.monotonic)
     seen: dict[tuple[TargetName, WorkloadName], dict[str, Evidence]] = field(default_factory=dict)
-    """The facts that payloads reported, such as the file system of their files."""
+    """The facts that payloads reported, such as the file system of their files: the latest of each
+    key. Further keys are not kept once a target has many (`model.bounds`): with them its state
+    could not be read any more.
+    """
     expensive: set[TargetName] = field(default_factory=set)
     """Targets that are slow to start: a visit starts only one instance of them."""
     limits: dict[TargetName, tuple[LimitCheck, ...]] = field(default_factory=dict)
     """The results of the limit tests, by target."""
+    unavailable: Mapping[TargetName, Unavailable] = field(default_factory=dict)
+    """Targets of a resumed plan that cannot run any more."""
     unbuilt: Mapping[tuple[WorkloadName, Abi], PayloadError] = field(default_factory=dict)
     """The payloads of plug-ins' workloads that could not be built. Their cells become gaps."""
     block_number: int = 0
@@ -294,13 +301,19 @@ class Runner:
 
     def _counted(self, visit: Visit, reply: wire.Reply) -> Iterator[Sample]:
         """Yield the facts that are numbers as samples. The last one of each key counts. Facts of
-        metrics have the unit of the metric, others are counts.
+        metrics have the unit of the metric, others are counts. A key that is no name is left out,
+        and so is one that is not kept (`seen`).
         """
         metrics = self.workloads[visit.workload].metrics.values()
         units = {metric.fact: metric.unit for metric in metrics}
+        kept = self.seen.get((actual(visit.target), visit.workload), {})
         for fact in {fact.key: fact for fact in reply.facts}.values():
+            if fact.key not in kept and fact.key not in units:
+                continue
             # bool is a subclass of int in Python, but true is not a number in records.jsonl.
-            if isinstance(fact.value, int) and not isinstance(fact.value, bool):
+            if isinstance(fact.value, bool) or not isinstance(fact.value, int):
+                continue
+            if is_name(f"fact.{fact.key}"):
                 unit = units.get(fact.key, Unit.COUNT)
                 yield self.sample(
                     visit, f"fact.{fact.key}", fact.value, clock=Clock.GUEST, unit=unit
@@ -331,9 +344,21 @@ class Runner:
             raise wire.WrongAnswerError(f"the checksum is {check} instead of native's {expected}")
 
     def _note_facts(self, visit: Visit, facts: Sequence[Evidence]) -> None:
-        """Store the facts that a payload reported."""
+        """Store the facts that a payload reported, as far as there is room."""
+        if not facts:
+            return
+        target = actual(visit.target)
+        others = (own.values() for (name, _), own in self.seen.items() if name == target)
+        room = MOST_FACT_TEXT - sum(map(_size, itertools.chain.from_iterable(others)))
+        kept = self.seen.get((target, visit.workload), {})
         for fact in facts:
-            self.seen.setdefault((actual(visit.target), visit.workload), {})[fact.key] = fact
+            before = kept.get(fact.key)
+            more = _size(fact) - (0 if before is None else _size(before))
+            if more <= room and (before is not None or len(kept) < MOST_FACTS_SEEN):
+                kept[fact.key] = fact
+                room -= more
+        if kept:
+            self.seen[target, visit.workload] = kept
 
     # ---- sessions --------------------------------------------------------------------------------
 
@@ -360,6 +385,10 @@ class Runner:
             # can be visited one right after the other.
             for label in block.sessions:
                 opening = Visit(block=block.number, target=label, workload=WorkloadName(""))
+                if lacking := self.unavailable.get(actual(label)):
+                    reason = f"it cannot run here any more: {lacking.reason}"
+                    bad[label] = gap(opening, Cause.UNAVAILABLE, reason, lacking.hint)
+                    continue
                 context = self.context(opening, cpus=cpus)
                 try:
                     good[label] = self._ready(context, failures, kept)
@@ -539,6 +568,10 @@ def undisturbed() -> Iterator[None]:
         yield
     finally:
         gc.enable()
+
+
+def _size(fact: Evidence) -> int:
+    return len(fact.key) + len(str(fact.value))
 
 
 def _demand_times(visit: Visit, reply: wire.Reply) -> None:

@@ -364,14 +364,17 @@ def _try(runner: Runner, visit: Visit, opened: OpenSession, pilot: Pilot) -> Non
         pilot.left_out.add(key)
         return
     if workload.scope is Scope.LOOP:
-        # If the clock inside is too coarse and shows 0, the host's time of the visit is an upper
-        # bound.
-        pilot.unit[key] = min(times) or spent / (iterations * loops)
+        # The host's time of the visit is an upper bound. It stands in for a clock inside that is
+        # too coarse and shows 0. A plan from a longer time, which a target can report, would leave
+        # no room for others.
+        longest = spent / (iterations * loops)
+        shown = min(times) or longest
+        pilot.unit[key] = shown if visit.target == "native" else min(shown, longest)
         if visit.target == "native" and not _grows(
             runner, visit, opened.session, loops, min(times)
         ):
             pilot.left_out.add(key)
-        pilot.extra[key] = max(0.0, spent - (iterations + 1) * min(times) * loops)
+        pilot.extra[key] = max(0.0, spent - (iterations + 1) * pilot.unit[key] * loops)
     else:
         twice = workload.scope is Scope.SESSION and visit.target not in runner.expensive
         # The visit had two starts: one for the evidence, one timed.

@@ -227,13 +227,16 @@ class Planner:
         options: RunOptions,
     ) -> Work:
         """Return the work of a workload. `labels` are those of a block."""
-        starts = {label: pilot.starts(label, workload, options) for label in labels}
-        loops, iterations = 1, max(starts.values())
-        if workload.scope is Scope.LOOP:
+        is_loop = workload.scope is Scope.LOOP
+        starts: dict[TargetName, int] = {}
+        if is_loop:
             loops = pilot.loops(workload, options, length, self.reference)
             iterations = options.iterations
+        else:
+            starts = {label: pilot.starts(label, workload, options) for label in labels}
+            loops, iterations = 1, max(starts.values())
         if options.schedule is not Schedule.ROUNDS:
-            warmups = options.warmups if workload.scope is Scope.LOOP else 1
+            warmups = options.warmups if is_loop else 1
             return Work(workload=workload.name, loops=loops, iterations=iterations, warmups=warmups)
         made = Work(
             workload=workload.name,
@@ -245,7 +248,7 @@ class Planner:
                 if (taken := pilot.cost_of_cell(label, workload, options, length, self.reference))
             },
         )
-        if workload.scope is not Scope.LOOP:
+        if not is_loop:
             # Native takes part in every round.
             fewer = {
                 label: Turns(loops=loops, rounds=own)

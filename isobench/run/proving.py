@@ -118,7 +118,7 @@ class Prover:
         """Read the reply of an evidence payload."""
         target = self.targets[actual(label)]
         reply = self.reply(done, label, nonce=nonce, iterations=0)
-        environment = prove.gather(reply.facts)
+        environment = prove.gather(prove.reported_inside(reply.facts))
         # Native is tried first, so that its evidence is the reference of all others.
         if self.reference is None:
             self.reference = environment
@@ -217,6 +217,8 @@ def gap_of_opening(visit: Visit, error: Exception) -> Gap:
             return gap(visit, Cause.FAILED, str(error), hint=error.hint)
         case wire.WrongAnswerError():
             return gap(visit, Cause.FAILED, str(error))
+        case OSError() | RuntimeError() if (of_machine := guard.machine_error(error)) is not None:
+            return gap(visit, Cause.FAILED, str(of_machine), hint=of_machine.hint)
         case _:
             return gap(visit, Cause.FAILED, f"{type(error).__name__}: {error}", hint=PLUGIN_HINT)
 

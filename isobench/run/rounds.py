@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from isobench.evidence import host_time
-from isobench.model import Block, Clock, Gap, Record, Sample, Scope, Visit, Work, Workload
+from isobench.model import TURNS, Block, Clock, Gap, Record, Sample, Scope, Visit, Work, Workload
 from isobench.model.plan import actual
 from isobench.model.units import Nanoseconds, TargetName, WorkloadName
 from isobench.payload import wire
@@ -31,8 +31,11 @@ from isobench.run.waiting import EndedError, LateError, Waiting
 
 _PATIENCE: Final = 3
 """A payload may wait for so many times the time limit of one iteration."""
-_SHORT_TURNS: Final = 3
-"""Turns of one loop before the others. They show what a request and its answer take."""
+_ONE_LOOP_TURNS: Final = 3
+"""Turns of one loop, spread over the rounds of a block. They show what a turn takes beside its
+timed pass. They come after turns of others, as all turns do: right after its own turn a program is
+awake, and what it needs is in the caches.
+"""
 _LOOPS_OF_A_TURN: Final = 8
 """Turns of fewer loops are not much longer than those of one loop, which then show nothing."""
 
@@ -49,7 +52,7 @@ class _Done:
 
     label: TargetName
     round: int | None
-    """Below 0: a warm-up pass. None: a short turn, which is no sample."""
+    """Below 0: a warm-up pass. None: a turn of one loop, which is no sample."""
     loops: int
     at: float
     taken: int
@@ -78,9 +81,16 @@ class _Player:
         """Make a turn in a round."""
         raise NotImplementedError
 
+    def one_loop(self, turn: Turn) -> None:
+        """Make the same turn with one loop, if its program waits."""
+
     def finish(self) -> Sequence[Record]:
         """End what runs, and return all records."""
         return self.records
+
+    def abandon(self) -> None:
+        """End what runs after an interruption. There are no records."""
+        self.finish()
 
     def add(self, found: Sequence[Record]) -> None:
         """Add the records of a turn. Of an incomplete visit only the gap counts."""
@@ -130,15 +140,17 @@ class _Waiter(_Player):
         else:
             for number in range(1, self.work.warmups):
                 self._ask(self.visit.target, -number, self.most_loops, 0)
-            if self.most_loops >= _LOOPS_OF_A_TURN:
-                for _ in range(_SHORT_TURNS):
-                    self._ask(self.visit.target, None, 1, 0)
             return ()
         return self._finish()
 
     def turn(self, turn: Turn, number: int) -> None:
         """Request an iteration, and wait for it. Why it fails is found at the end."""
         self._ask(turn.label, number, turn.loops, turn.untimed)
+
+    def one_loop(self, turn: Turn) -> None:
+        """Request one loop after the turn's untimed pass."""
+        if turn.loops >= _LOOPS_OF_A_TURN:
+            self._ask(turn.label, None, 1, turn.untimed)
 
     def _ask(self, label: TargetName, number: int | None, loops: int, untimed: int) -> None:
         assert self.waiting is not None
@@ -160,6 +172,11 @@ class _Waiter(_Player):
         if self.waiting is not None and not self.records:
             self.records = self.runner.attempt(self.visit, self._finish)
         return self.runner.of_session(self.opened, self.records)
+
+    def abandon(self) -> None:
+        """Request the payload to end. Who waits for one that hangs keeps the user waiting."""
+        if self.waiting is not None:
+            self.waiting.abandon()
 
     def _finish(self) -> tuple[Record, ...]:
         done = self._end()
@@ -194,7 +211,7 @@ class _Waiter(_Player):
                 yield replace(self.runner.pass_of(visit, iteration, asked.round), at=asked.at)
 
     def _host_samples(self) -> Iterator[Record]:
-        """Yield what the host saw of the turns: their times, and that of a short turn."""
+        """Yield what the host saw of the turns: their times, and that of a turn of one loop."""
         for label in dict.fromkeys(one.label for one in self.done):
             mine = [one for one in self.done if one.label == label]
             turns = [one.taken for one in mine if one.round is not None and one.round >= 0]
@@ -202,10 +219,10 @@ class _Waiter(_Player):
                 continue
             visit = replace(self.visit, target=label)
             yield self.runner.sample(
-                visit, host_time.TURNS, sum(turns), operations=len(turns), clock=Clock.HOST
+                visit, TURNS, sum(turns), operations=len(turns), clock=Clock.HOST
             )
-        if short := [one.taken for one in self.done if one.round is None]:
-            yield self.runner.sample(self.visit, host_time.SHORT_TURN, min(short), clock=Clock.HOST)
+            if short := [one.taken for one in mine if one.round is None]:
+                yield self.runner.sample(visit, host_time.ONE_LOOP, min(short), clock=Clock.HOST)
 
 
 class _Starter(_Player):
@@ -319,20 +336,30 @@ class Rounds:
         finally:  # whatever happens, no payload is left waiting
             # Native's checksum is the one that all others are compared with.
             for label in sorted(players, key=lambda label: actual(label) != self._reference):
-                records = players[label].finish()
                 # Ctrl-C in the middle of a turn: what is missing is no fault of the payload.
-                if not is_cut:
-                    runner.write(records)
+                if is_cut:
+                    players[label].abandon()
+                else:
+                    runner.write(players[label].finish())
 
     def _turns(self, players: Mapping[TargetName, _Player], work: Work, seed: str) -> None:
         """Let all make their turns, one at a time."""
-        orders = turns.order(work, [*players], reference=self._reference, seed=seed)
+        orders = [*turns.order(work, [*players], reference=self._reference, seed=seed)]
+        every = {turn.label: turn for order in orders for turn in order}
+        last = _ONE_LOOP_TURNS - 1
+        at = {round(n * (len(orders) - 1) / last) for n in range(_ONE_LOOP_TURNS)}
+        # Whose own turn, or start, was the longest ago comes first.
+        before = [every[label] for label in players if label in every]
         with self._runner.own_cpu.counting():
             for number, order in enumerate(orders):
+                if number in at:
+                    for turn in {turn.label: turn for turn in (*before, *every.values())}.values():
+                        players[turn.process].one_loop(turn)
                 for turn in order:
                     player = players[turn.process]
                     if not player.is_over:
                         player.turn(turn, number)
+                before = [*order]
 
     def _player(self, visit: Visit, work: Work, opened: OpenSession) -> _Player:
         """Return what makes the turns of a label. It is over if its session cannot be used."""

@@ -27,7 +27,7 @@ from isobench.payload import build, compiler
 from isobench.plugins import guard, packages
 from isobench.plugins.api import Preparer, Target
 from isobench.plugins.registry import Registry
-from isobench.run import budget_room
+from isobench.run import budget_room, cleanup
 from isobench.storage.schema import LeftOut
 
 _MOST_OFFERED: Final = 3
@@ -52,16 +52,22 @@ class Chosen:
 
 
 def probe_targets(
-    targets: Mapping[TargetName, Target], on_answer: Callable[[TargetName, Availability], None]
+    targets: Mapping[TargetName, Target],
+    on_answer: Callable[[TargetName, Availability], None],
+    say: Callable[[str], None] = lambda _: None,
 ) -> dict[TargetName, Availability]:
-    """Probe all targets in parallel. `on_answer` is called with each result."""
+    """Probe all targets in parallel. `on_answer` is called with each result.
+
+    Probes start something: after an interruption it is removed, and `say` hears what is not.
+    """
     answers: dict[TargetName, Availability] = {}
 
     def take(name: TargetName, answer: Availability) -> None:
         answers[name] = _for_this_user(_with_payloads(targets[name], answer))
         on_answer(name, answers[name])
 
-    guard.probe(targets, take)
+    with cleanup.swept_if_interrupted(targets, say):
+        guard.probe(targets, take)
     return answers
 
 
@@ -108,7 +114,7 @@ def choose(
         else:
             observer.probed(name, answer)
 
-    answers = probe_targets({**targets, **required}, on_answer)
+    answers = probe_targets({**targets, **required}, on_answer, observer.say)
     lacking = {n: why for n, why in unavailable.items() if n == native or n in required}
     if lacking:
         raise _cannot_run(lacking)
@@ -215,7 +221,10 @@ def prepare(chosen: Chosen, options: RunOptions, say: Callable[[str], None]) -> 
         if not isinstance(target, Preparer):
             continue
         try:
-            with guard.within(target, "prepare", guard.PREPARE_LIMIT):
+            with (
+                cleanup.swept_if_interrupted({name: target}, say),
+                guard.within(target, "prepare", guard.PREPARE_LIMIT),
+            ):
                 target.prepare(say)
         except SessionError as error:
             lost[name] = Unavailable(

@@ -12,6 +12,7 @@ import secrets
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 from isobench.model import (
     Abi,
@@ -25,6 +26,7 @@ from isobench.model import (
     Work,
     Workload,
 )
+from isobench.model.cleaning import LONGEST_NAME, as_name
 from isobench.model.plan import actual
 from isobench.model.units import Nanoseconds, TargetName
 from isobench.payload import wire
@@ -51,6 +53,7 @@ from isobench.run.proving import (
     quoted,
 )
 
+_LONGEST_PHASE: Final = LONGEST_NAME - len("phase.")
 _Launch = Callable[[Stage, Command, Nanoseconds], Completed]
 OneByOne = Generator[Sequence[Record], None, None]
 """Yields the records of a visit, start by start, after a first item without records: what the
@@ -117,7 +120,11 @@ class Starts:
         self, context: Context, iteration: int, spans: Mapping[str, int]
     ) -> Iterator[Sample]:
         """Yield the samples of one start, its phases among them."""
-        phases = {f"phase.{name}": at for name, at in context.timer.phases.items()}
+        # A plug-in may call its phases as it likes; metrics of records are names.
+        phases = {
+            f"phase.{as_name(name, longest=_LONGEST_PHASE)}": at
+            for name, at in context.timer.phases.items()
+        }
         for metric, value in {**spans, **phases}.items():
             yield self.sample(context.visit, metric, value, iteration=iteration, clock=Clock.HOST)
 

@@ -92,6 +92,11 @@ class Waiting:
         except (OSError, SessionError):
             raise EndedError from None
 
+    def abandon(self) -> None:
+        """Request the program to end, and do not wait for it: its session is about to be closed."""
+        with contextlib.suppress(EndedError):
+            self.send(wire.END)
+
     def end(self, timeout: Nanoseconds) -> Completed:
         """Request the program to end, and return how it did. Errors are those of `Session.run`.
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isobench.model import Estimate
+from isobench.model.units import LARGEST_EXPONENT
 from isobench.stats.ratio import FEWEST_BLOCKS, REPORTED_LEVEL, kept_blocks, student_quantile
 from isobench.stats.special import special
 
@@ -82,7 +83,7 @@ def smallest_effect(
     """
     freedom = kept_blocks(blocks) - 1
     reach = float(special().stdtrit(freedom, 0.5 + level / 2) + special().stdtrit(freedom, power))
-    return math.expm1(reach * spread / math.sqrt(blocks))
+    return math.expm1(min(reach * spread / math.sqrt(blocks), LARGEST_EXPONENT))
 
 
 def blocks_for_width(

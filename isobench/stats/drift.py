@@ -7,14 +7,14 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from isobench.model.units import LARGEST_EXPONENT
+
 # Both must be exceeded: in a long run a tiny drift is significant, in a short one a large one may
 # be chance.
 NOTABLE_CHANGE: Final = math.log(1.03)
 NOTABLE_P: Final = 0.01
 FEWEST: Final = 4
 LEVEL: Final = 0.95
-# exp() of a float overflows above 709. Two values at nearly one time give a slope without measure.
-_LARGEST_LOG: Final = 700.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,4 +68,5 @@ def drift(seconds: NDArray[np.float64], at: NDArray[np.float64]) -> Drift | None
 
 def _change(log_ratio: float) -> float:
     """Return the relative change of a log-ratio, within the range of a float."""
-    return math.expm1(max(-_LARGEST_LOG, min(log_ratio, _LARGEST_LOG)))
+    # Two values at nearly one time give a slope without measure.
+    return math.expm1(max(-LARGEST_EXPONENT, min(log_ratio, LARGEST_EXPONENT)))

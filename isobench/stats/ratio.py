@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isobench.model import Estimate, Interval
+from isobench.model.units import LARGEST_EXPONENT
 from isobench.stats.sequential import widening
 from isobench.stats.special import special
 
@@ -45,8 +46,6 @@ FEWEST_RANKED: Final = 6
 POOLED_P: Final = 0.75
 """Blocks of several sessions are pooled only where the test for equal sessions gives a larger p."""
 _MATRIX: Final = 2
-# exp() of a float overflows above 709.
-_LARGEST_LOG: Final = 700.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -475,7 +474,7 @@ def _signed_rank_intervals(
 
 def _intervals(low: NDArray[np.float64], high: NDArray[np.float64], level: float) -> list[Interval]:
     """Return bounds of log-ratios, (cells,) each, as intervals of ratios."""
-    ends = (np.clip(end, -_LARGEST_LOG, _LARGEST_LOG).tolist() for end in (low, high))
+    ends = (np.clip(end, -LARGEST_EXPONENT, LARGEST_EXPONENT).tolist() for end in (low, high))
     return [
         Interval(low=math.exp(one), high=math.exp(other), level=level)
         for one, other in zip(*ends, strict=True)
@@ -507,4 +506,4 @@ def _rank_sums_at_most(blocks: int) -> NDArray[np.float64]:
 
 def _ratio(log_ratio: float) -> float:
     """Return exp, within the range of a float."""
-    return math.exp(max(-_LARGEST_LOG, min(log_ratio, _LARGEST_LOG)))
+    return math.exp(max(-LARGEST_EXPONENT, min(log_ratio, LARGEST_EXPONENT)))

@@ -3,38 +3,53 @@
 import os
 import secrets
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 import msgspec
 
 from isobench.config import bounded, redaction
 from isobench.model.errors import UsageError
-from isobench.storage.documents import METADATA
-from isobench.storage.files import MOST_MEMBERS, MOST_RECORDS
+from isobench.storage import lines
+from isobench.storage.documents import METADATA, PLAN
+from isobench.storage.files import MOST_DOCUMENT, MOST_MEMBERS, MOST_RECORDS
 from isobench.storage.reader import CONFIRMATION
 
 _FILES: Final = (
-    METADATA, "plan.json", "records.jsonl", "summary.json", "summary.md", "report.html",
+    METADATA, PLAN, "records.jsonl", "summary.json", "summary.md", "report.html",
     "history.json",
 )  # fmt: skip
 _FOLDERS: Final = ("state", "logs")
+_PAGES: Final = frozenset({"summary.md", "report.html"})
 # The oldest date of a zip: when a file was written is no part of a run.
 _DATE: Final = (1980, 1, 1, 0, 0, 0)
 _MODE: Final = 0o100644 << 16
 _LEVEL: Final = 9
 _SAMPLE: Final = b'{"kind":"sample"'
+_PIECE: Final = 4 << 20
+_KEY: Final = b"-----BEGIN "
+_END_OF_KEY: Final = b"-----END "
+_LONGEST_KEY: Final = 1 << 16
 
 
-def write(run: Path, target: Path, name: str) -> list[str]:
+def write(
+    run: Path,
+    target: Path,
+    name: str,
+    reports: Callable[[Path], Mapping[str, str]] = lambda _: {},
+) -> list[str]:
     """Write the bundle of the run in the folder `run`; return the names of its files.
 
     In the zip they lie in a folder `name`. Texts are without secrets, and also without names where
-    `--redact` asks for it. Files that are none of a run's are left out. UsageError: it cannot be
-    read or written.
+    `--redact` asks for it. `reports` returns the files of a folder that must be rendered again for
+    that, by name: nothing can be taken out of a page. Files that are none of a run's are left out.
+    UsageError: it cannot be read or written.
     """
     found = dict(_members(run))
+    folders = dict.fromkeys(path.parent for path in found.values() if path.name in _PAGES)
+    again = {folder / one: text for folder in folders for one, text in reports(folder).items()}
     if len(found) > MOST_MEMBERS:
         raise UsageError(f"{run} has {len(found)} files, more than a run", hint="pack one run")
     try:
@@ -45,7 +60,7 @@ def write(run: Path, target: Path, name: str) -> list[str]:
     try:
         with zipfile.ZipFile(made, "x", zipfile.ZIP_DEFLATED, compresslevel=_LEVEL) as archive:
             for member, path in sorted(found.items()):
-                _add(archive, f"{name}/{member}", path)
+                _add(archive, f"{name}/{member}", path, again.get(path))
         made.replace(target)
     except OSError as error:
         raise _unwritable(target, error) from None
@@ -78,36 +93,75 @@ def _is_folder(path: Path) -> bool:
 
 
 def _regular(path: Path, name: str) -> Iterator[tuple[str, Path]]:
-    # A link could lead out of the folder: what it names is no file of the run.
-    if path.is_file() and not path.is_symlink():
+    # A link could lead out of the folder: what it names is no file of the run. Nor is one whose
+    # name a zip, which has Unicode, or a terminal cannot show.
+    if path.is_file() and not path.is_symlink() and path.name.isprintable():
         yield name, path
 
 
-def _add(archive: zipfile.ZipFile, name: str, path: Path) -> None:
+def _add(archive: zipfile.ZipFile, name: str, path: Path, text: str | None) -> None:
     entry = zipfile.ZipInfo(name, _DATE)
     entry.external_attr = _MODE
     entry.compress_type = zipfile.ZIP_DEFLATED
+    if text is not None:
+        archive.writestr(entry, text)
+        return
     descriptor = bounded.opened(path, most=MOST_RECORDS, hint="isobench report shows what is wrong")
     with (
         os.fdopen(descriptor, "rb") as source,
         archive.open(entry, "w", force_zip64=True) as member,
     ):
+        size = os.fstat(source.fileno()).st_size
         if path.suffix == ".jsonl":
-            for line in source:
-                # Samples are numbers and names of the run, and there may be millions.
-                member.write(line if line.startswith(_SAMPLE) else redaction.of_bytes(line))
+            pieces = _lines(source)
+        elif path.suffix == ".json" and size <= MOST_DOCUMENT:
+            pieces = iter((_document(source.read(MOST_DOCUMENT)),))
+        elif path.name in _PAGES or path.name == PLAN:
+            # Pages have no secrets, or were rendered again; a plan is numbers and names of the run.
+            pieces = iter(partial(source.read, _PIECE), b"")
         else:
-            member.write(_redacted(source.read(), is_json=path.suffix == ".json"))
+            pieces = map(redaction.of_bytes, _pieces(source))
+        for piece in pieces:
+            member.write(piece)
 
 
-def _redacted(content: bytes, *, is_json: bool) -> bytes:
-    """Return a file without what is to be left out. JSON stays JSON."""
-    if is_json:
-        try:
-            plain = msgspec.json.decode(content)
-        except msgspec.DecodeError:
-            pass
-        else:
-            clean = redaction.plain(plain)
-            return content if clean == plain else msgspec.json.format(msgspec.json.encode(clean))
-    return redaction.of_bytes(content)
+def _lines(source: BinaryIO) -> Iterator[bytes]:
+    """Yield the complete lines of a file without what is to be left out."""
+    for batch in lines.batches(source):
+        for _, line in batch.numbered():
+            # Samples are numbers and names of the run, and there may be millions.
+            if line.startswith(_SAMPLE):
+                yield line + b"\n"
+            elif line.startswith(lines.TOO_LONG):
+                yield lines.TOO_LONG + b"\n"
+            else:
+                yield _document(line) + b"\n"
+
+
+def _document(content: bytes) -> bytes:
+    """Return JSON without what is to be left out. It stays JSON."""
+    try:
+        plain = msgspec.json.decode(content)
+        clean = redaction.plain(plain)
+        compact = msgspec.json.encode(clean)
+        # Of a key that occurs twice, `plain` has one value alone.
+        if clean == plain and compact == msgspec.json.format(content, indent=-1):
+            return content
+        return msgspec.json.format(compact, indent=2 if b"\n" in content else -1)
+    # No JSON, nested too deeply, or with a number that is no number of JSON.
+    except (ValueError, RecursionError, OverflowError):
+        return redaction.of_bytes(content)
+
+
+def _pieces(source: BinaryIO) -> Iterator[bytes]:
+    """Yield a text in pieces, each of a few MiB. Where possible none ends within a secret."""
+    piece = source.read(_PIECE)
+    while more := source.read(_PIECE):
+        end = piece.rfind(b"\n") + 1 or len(piece)
+        # Only a private key has several lines.
+        begin = piece.rfind(_KEY, max(0, end - _LONGEST_KEY), end)
+        if begin > 0 and _END_OF_KEY not in piece[begin:end]:
+            end = begin
+        yield piece[:end]
+        piece = piece[end:] + more
+    yield piece

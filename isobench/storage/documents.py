@@ -3,23 +3,30 @@
 A document is written completely or not at all, and checked where it is read.
 """
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NoReturn, TypeVar
 
 import msgspec
 
 from isobench.config import bounded, redaction
 from isobench.model.cleaning import all_cleaned, cleaned
 from isobench.model.errors import UsageError
-from isobench.storage.schema import FORMAT, Summary
+from isobench.storage import identifiers
+from isobench.storage.schema import FORMAT, RunMetadata, Summary
 
 METADATA: Final = "run.json"
+PLAN: Final = "plan.json"
 SUMMARY: Final = "summary.json"
 MOST_SUMMARY: Final = 64 << 20
 """Bytes of summary.json."""
 DAMAGED: Final = "the file is damaged; restore it or measure again"
 _T = TypeVar("_T")
 _MOST: Final = 1 << 63
+_MOST_VALUES: Final = 2_000_000
+"""Values of a document. A summary of ten thousand cells has half a million."""
+_MOST_LEVELS: Final = 100
+"""Levels of tables and lists. A configuration has 50 at most, and stands in three more."""
 _LONGEST_VERSION: Final = 40
 """Characters of a format version in a message."""
 
@@ -30,8 +37,15 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_document(path: Path, value: object) -> None:
-    """Write a JSON document without secrets (`config.redaction`), completely or not at all."""
-    write_text(path, encoded(redaction.plain(msgspec.to_builtins(value))))
+    """Write a JSON document without secrets, completely or not at all."""
+    write_text(path, written(value))
+
+
+def written(value: object) -> str:
+    """Return the JSON text of a document without secrets, as it is written."""
+    if isinstance(value, RunMetadata):
+        identifiers.keep(value)
+    return encoded(redaction.plain(value))
 
 
 def encoded(value: object) -> str:
@@ -65,7 +79,14 @@ def decoded(data: bytes, kind: type[_T], name: str, *, raw: frozenset[str] = fro
 
 
 def parsed(data: bytes, name: str) -> Any:  # noqa: ANN401 - whatever JSON holds
-    """Return the plain data of a JSON document. ValueError: it is not JSON; names the file."""
+    """Return the plain data of a JSON document. ValueError: it is not JSON, or has more values than
+    a document of isobench; names the file.
+    """
+    # All values but the first of each list and table follow a comma. An empty list takes thirty
+    # times as much memory as its three characters.
+    if data.count(b",") > _MOST_VALUES:
+        message = f"{name}: has more than {_MOST_VALUES:,} values"
+        raise ValueError(message)
     try:
         return msgspec.json.decode(data)
     # A stranger's file may be nested too deeply for the decoder, or hold too large a number.
@@ -84,24 +105,37 @@ def typed(data: bytes, kind: type[_T], name: str) -> _T:
 def converted(value: object, kind: type[_T], name: str, *, raw: frozenset[str] = frozenset()) -> _T:
     """Return plain data from outside as `kind`; see `decoded`."""
     try:
-        _check_numbers(value)
+        _check_values(value)
         return msgspec.convert(all_cleaned(value, raw=raw), kind)
     except (ValueError, RecursionError, OverflowError) as error:
         raise ValueError(f"{name}: {error}") from None
 
 
-def _check_numbers(document: object) -> None:
-    """Check that all integers are of 64 bits, in values of any type too. ValueError: one is not."""
-    left = [("$", document)]
-    while left:
-        place, value = left.pop()
-        if isinstance(value, int) and not -_MOST <= value < _MOST:
-            message = f"Number out of range - at `{cleaned(place, longest=200)}`"
-            raise ValueError(message)
-        if isinstance(value, dict):
-            left.extend((f"{place}.{key}"[:200], each) for key, each in value.items())
-        elif isinstance(value, list):
-            left.extend((f"{place}[{at}]", each) for at, each in enumerate(value))
+def _check_values(document: object) -> None:
+    """Check that all integers are of 64 bits, in values of any type too, and that nothing is nested
+    so deeply that others could not follow. ValueError: not so.
+    """
+    # Only the way to one value is in memory: a list may have a million others.
+    way: list[tuple[str | int, Iterator[tuple[str | int, Any]]]] = [("$", iter((("", document),)))]
+    while way:
+        for key, value in way[-1][1]:
+            if isinstance(value, dict | list):
+                if len(way) > _MOST_LEVELS:
+                    _refuse(f"Nested in more than {_MOST_LEVELS} levels", way)
+                inner = value.items() if isinstance(value, dict) else enumerate(value)
+                way.append((key, iter(inner)))
+                break
+            if isinstance(value, int) and not -_MOST <= value < _MOST:
+                _refuse("Number out of range", [*way, (key, iter(()))])
+        else:
+            way.pop()
+
+
+def _refuse(what: str, way: Sequence[tuple[str | int, object]]) -> NoReturn:
+    keys = (key for key, _ in way if key != "")
+    place = "".join(f"[{key}]" if isinstance(key, int) else f".{key[:100]}" for key in keys)
+    message = f"{what} - at `{cleaned(place[1:], longest=200)}`"
+    raise ValueError(message)
 
 
 def check_format(value: object, place: object) -> None:

@@ -37,6 +37,7 @@ _MOST_TABLE: Final = 4 << 20
 _ENCRYPTED: Final = 1  # bit 0 of the flags of a member: APPNOTE.TXT of PKWARE, 4.4.4
 # LZMA and bzip2 may take far more memory than a member has bytes, and no tool uses them by itself.
 _METHODS: Final = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+_COPIED: Final = "put the file itself in its place, if you trust it"
 _UNPACK: Final = "unpack it, and name the folder"
 # zipfile raises these for files that are cut off (BadZipFile, EOFError, zlib.error, struct.error),
 # or of an unknown kind (NotImplementedError, RuntimeError, ValueError), or whose offsets are no
@@ -86,6 +87,12 @@ class _Folder:
 
     @contextlib.contextmanager
     def open(self, name: str, most: int) -> Iterator[BinaryIO]:
+        # What a link leads to is no file of the run: a report would show it as one.
+        for inside in (Path(name), *Path(name).parents[:-1]):
+            if (self.path / inside).is_symlink():
+                raise UsageError(
+                    f"{self.path / inside} is a link, and a run has none", hint=_COPIED
+                )
         try:
             descriptor = bounded.opened(self.path / name, most=most, hint=DAMAGED)
         except FileNotFoundError:

@@ -76,7 +76,9 @@ def _state(stream: BinaryIO) -> tuple[int, int]:
 def _place(stream: io.BufferedReader, known: records.Known) -> Path | None:
     """Return where the records of a file are kept; None: the cache cannot be used."""
     allowed = [sorted(known.targets), sorted(known.workloads), sorted(known.blocks or ())]
-    rules = msgspec.json.encode([*allowed, known.blocks is None, known.has_rounds, __version__])
+    rest: list[Any] = [known.blocks is None, known.has_rounds, known.reference]
+    rest += [sorted(known.iterations.items()), sorted(known.starts), __version__]
+    rules = msgspec.json.encode([*allowed, *rest])
     content = hashlib.file_digest(stream, "sha256").digest()
     name = hashlib.sha256(content + rules).hexdigest()[:32]
     try:

@@ -7,8 +7,12 @@ from typing import BinaryIO, Final, NamedTuple
 LONGEST_LINE: Final = 1 << 20
 """Bytes. A line of isobench's has some hundred; a longer one than this is damaged."""
 _BATCH: Final = 4 << 20
+END_OF_WRITE: Final = b" \n"
+"""The end of the last of the lines that were written together, such as those of a visit. JSON
+allows the space, and no other line ends so.
+"""
 # What stands in place of a line that is too long. No JSON begins so.
-_TOO_LONG: Final = b"\0too long\n"
+TOO_LONG: Final = b"\0too long"
 
 
 class Batch(NamedTuple):
@@ -44,6 +48,20 @@ def end_of_lines(file: BinaryIO) -> int:
     return 0
 
 
+def end_of_writes(file: BinaryIO) -> int:
+    """Return where the last complete write to a file ends; without any, its last complete line."""
+    at = file.seek(0, os.SEEK_END)
+    while at > 0:
+        start = max(0, at - LONGEST_LINE)
+        file.seek(start)
+        # The mark may lie across the end of the piece.
+        found = file.read(at - start + len(END_OF_WRITE) - 1).rfind(END_OF_WRITE)
+        if found >= 0:
+            return start + found + len(END_OF_WRITE)
+        at = start
+    return end_of_lines(file)
+
+
 def batches(stream: BinaryIO, *, first: int = 1) -> Iterator[Batch]:
     """Yield the complete lines of a stream in batches of a few MiB. `first` is the number of its
     first line.
@@ -57,7 +75,7 @@ def batches(stream: BinaryIO, *, first: int = 1) -> Iterator[Batch]:
         whole = complete_lines(data)
         rest = data[len(whole) :]
         if len(rest) > LONGEST_LINE:
-            rest = _TOO_LONG[:-1]
+            rest = TOO_LONG
         if whole:
             size = whole.count(b"\n")
             yield Batch(first=number, data=whole, size=size)

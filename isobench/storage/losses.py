@@ -48,7 +48,7 @@ class Collector:
         """
         self.blocks.update(blocks)
         for line in lines:
-            self.reasons.setdefault(line, why)
+            self.reasons.setdefault(line, why[:_LONGEST_REASON])
         if len(self.reasons) > _MOST_LINES:
             message = f"{next(iter(self.first()))}; more than {_MOST_LINES} lines are damaged"
             raise ValueError(message)
@@ -56,7 +56,7 @@ class Collector:
     def first(self) -> Iterator[str]:
         """Yield file, line and reason of the first damaged lines."""
         for line in sorted(self.reasons)[:_MOST_SHOWN]:
-            yield f"{self.file}:{line}: {self.reasons[line][:_LONGEST_REASON]}"
+            yield f"{self.file}:{line}: {self.reasons[line]}"
 
 
 def together(*found: Collector) -> Losses:

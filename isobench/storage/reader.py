@@ -4,8 +4,9 @@ A run may come from anybody. Every file is validated here and its texts are clea
 the file and the place in it. No other module checks again.
 """
 
+import contextlib
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -13,18 +14,23 @@ from typing import BinaryIO, Final
 import msgspec
 import pandas as pd
 
+from isobench.config import bounded, redaction
 from isobench.model import BlockHealth, Gap, Leaving, Plan, Schedule
+from isobench.model.bounds import MOST_BLOCKS, MOST_CELLS
 from isobench.model.errors import UsageError
 from isobench.model.units import TargetName
-from isobench.storage import earlier, kept, lines, records, relations
+from isobench.model.wording import counted
+from isobench.storage import earlier, identifiers, kept, lines, records, relations
 from isobench.storage.documents import (
     DAMAGED,
     METADATA,
+    PLAN,
     check_format,
     converted,
     decoded,
     parsed,
     typed,
+    written,
 )
 from isobench.storage.files import (
     MOST_DOCUMENT,
@@ -38,7 +44,6 @@ from isobench.storage.lock import RECORDS
 from isobench.storage.losses import Collector, Losses, together
 from isobench.storage.schema import FINDINGS, History, RunMetadata, TargetState
 
-_PLAN: Final = "plan.json"
 _HEALTH: Final = "state/blocks.jsonl"
 CONFIRMATION: Final = "confirm"
 """How folders are called, in that of a run, of the runs that confirm it."""
@@ -106,16 +111,34 @@ def load(path: Path, part: str = "") -> Run:
     return _loaded(path, part, kept.read)
 
 
+def metadata(path: Path) -> RunMetadata:
+    """Read run.json alone of a run. Errors are those of `load`."""
+    with _opened(path) as files:
+        return _metadata(files.read(METADATA, most=MOST_DOCUMENT), path)
+
+
+def as_read_again(run: RunMetadata) -> RunMetadata:
+    """Return run.json as it will be read when it is written. UsageError: it could not be read."""
+    text = written(run).encode()
+    try:
+        if len(text) > MOST_DOCUMENT:
+            message = f"{METADATA}: longer than {bounded.size_text(MOST_DOCUMENT)}"
+            raise ValueError(message)
+        return _metadata(text, Path())
+    except (UsageError, ValueError) as error:
+        raise UsageError(
+            f"this run could not be read again: {str(error).removeprefix('.: ')}",
+            hint="measure with other options or other targets",
+        ) from None
+
+
 def confirmations(path: Path) -> list[str]:
     """Return the parts of a run that hold runs which confirm it.
 
     UsageError: there is no run.
     """
-    try:
-        with Files(path) as files:
-            return [part for part in files.parts() if part.startswith(CONFIRMATION)]
-    except UNREADABLE as error:
-        raise UsageError(f"{path}: {error}", hint=DAMAGED) from None
+    with _opened(path) as files:
+        return [part for part in files.parts() if part.startswith(CONFIRMATION)]
 
 
 class Growing:
@@ -144,27 +167,34 @@ _ReadRecords = Callable[[BinaryIO, records.Known], records.Records]
 
 
 def _loaded(path: Path, part: str, read_records: _ReadRecords) -> Run:
+    with _opened(path, part) as files:
+        return _read(path / part, files, read_records)
+
+
+@contextlib.contextmanager
+def _opened(path: Path, part: str = "") -> Iterator[Files]:
+    """Open the files of a run. UsageError: it is not a run, or what is read of it is damaged."""
     try:
         with Files(path, part) as files:
-            return _read(path / part, files, read_records)
+            yield files
     except UNREADABLE as error:
         raise UsageError(f"{path / part}: {error}", hint=DAMAGED) from None
 
 
 def _read(path: Path, files: Files, read_records: _ReadRecords) -> Run:
     metadata = _metadata(files.read(METADATA, most=MOST_DOCUMENT), path)
-    plan = _plan(files.read(_PLAN, most=MOST_PLAN), metadata)
+    plan = _plan(files.read(PLAN, most=MOST_PLAN), metadata)
     has_rounds = plan is None or plan.schedule is Schedule.ROUNDS
     known = relations.known(metadata, plan, has_rounds=has_rounds)
     with files.open(RECORDS, most=MOST_RECORDS) as stream:
         found = read_records(stream, known)
     with files.open(_HEALTH, most=MOST_DOCUMENT) as stream:
         health = _health(stream)
-    # Whether a block counts is not known where its line is lost.
-    if health.damage.reasons:
-        lost = {*found.samples["block"].unique().tolist()} - {one.block for one in health.found}
-        health.damage.blocks.update(lost)
+    _find_lost(health, {*found.samples["block"].unique().tolist()} - {0}, metadata)
     metadata, states = earlier.with_paravirtual(metadata, _states(files, metadata))
+    identifiers.keep(metadata)
+    if redaction.is_leaving_out_names():
+        redaction.leave_out_names(_private_names(metadata, states))
     return Run(
         path=path,
         metadata=metadata,
@@ -180,6 +210,30 @@ def _read(path: Path, files: Files, read_records: _ReadRecords) -> Run:
     )
 
 
+def _private_names(
+    metadata: RunMetadata, states: Mapping[TargetName, TargetState]
+) -> Iterator[str]:
+    """Yield the names of machines and users that the files of a run mention."""
+    yield from redaction.names_in(metadata.config.targets)
+    for state in states.values():
+        name = state.fact("kernel.hostname")
+        if isinstance(name, str):
+            yield name
+
+
+def _find_lost(health: "_HealthLines", recorded: set[int], metadata: RunMetadata) -> None:
+    """Find the blocks of which nothing says whether they count: their lines are lost."""
+    without = sorted(recorded - {one.block for one in health.found})
+    # The line is written at the end of a block. An interruption leaves one block without it, and so
+    # may each process that has resumed the run.
+    interrupted = 1 + len(metadata.resumed_by)
+    if metadata.plan_sha256 is not None and len(without) > interrupted:
+        what = f"it has no line for {counted(len(without), 'block')}, from block {without[0]} on"
+        health.damage.add([1 + len(health.found)], what)
+    if health.damage.reasons:
+        health.damage.blocks.update(without)
+
+
 def _metadata(data: bytes, path: Path) -> RunMetadata:
     value = parsed(data, METADATA)
     try:
@@ -187,6 +241,12 @@ def _metadata(data: bytes, path: Path) -> RunMetadata:
     except ValueError as error:
         raise ValueError(f"{METADATA}: {error}") from None
     found = converted(value, RunMetadata, METADATA, raw=_RAW)
+    if (cells := relations.cells_of(found)) > MOST_CELLS:
+        raise UsageError(
+            f"{path}: {METADATA}: {cells:,} cells (targets times workloads and their metrics) are"
+            f" more than a run has: {MOST_CELLS:,} are the most",
+            hint="measure fewer targets or workloads in one run (--targets, --workloads)",
+        )
     relations.check_metadata(found, METADATA)
     return found
 
@@ -209,13 +269,16 @@ def _history(files: Files, metadata: RunMetadata) -> History | None:
 def _plan(data: bytes, metadata: RunMetadata) -> Plan | None:
     """Return the plan; None: the run ended before it was planned."""
     if not data:
+        if metadata.plan_sha256 is not None:
+            message = f"{PLAN}: it is missing or empty, and {METADATA} says that there was a plan"
+            raise ValueError(message)
         return None
     # A plan may have a million visits: it is decoded without plain data in between. Its texts are
     # names that run.json has, which are clean.
-    found = typed(data, Plan, _PLAN)
-    if old := typed(data, _OldPlan, _PLAN).expensive:
+    found = typed(data, Plan, PLAN)
+    if old := typed(data, _OldPlan, PLAN).expensive:
         found = dataclasses.replace(found, expensive=old)
-    relations.check_plan(found, metadata, _PLAN)
+    relations.check_plan(found, metadata, PLAN)
     return found
 
 
@@ -233,6 +296,7 @@ def _states(files: Files, metadata: RunMetadata) -> dict[TargetName, TargetState
         left -= len(data)
         if data:
             found[one.name] = decoded(data, TargetState, name)
+            relations.check_state(found[one.name], one.name, name)
     return found
 
 
@@ -278,7 +342,7 @@ def _health_of(line: bytes) -> tuple[BlockHealth, bool]:
         if isinstance(number, int | float) and not 0 <= number <= _MOST_AMOUNT:
             message = f"{name} is out of range"
             raise ValueError(message)
-    if not 0 < found.block <= records.MOST_BLOCKS:
+    if not 0 < found.block <= MOST_BLOCKS:
         message = "there is no such block"
         raise ValueError(message)
     return found, converted(value, _Validity, "").valid

@@ -7,6 +7,7 @@ whole columns: a run may have ten million records, and nearly all of them are go
 import io
 import math
 import operator
+import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, BinaryIO, Final, NamedTuple
@@ -16,9 +17,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from isobench.model import Cause, Clock, Gap, Leaving
-from isobench.model.cleaning import cleaned
-from isobench.model.plan import actual
+from isobench.model import SESSION, TURNS, Cause, Clock, Gap, Leaving
+from isobench.model.bounds import LARGEST, MOST_BLOCKS, MOST_NANOSECONDS, MOST_SECONDS
+from isobench.model.cleaning import cleaned, is_name
 from isobench.model.units import TargetName, Unit, WorkloadName
 from isobench.storage import lines
 from isobench.storage.lock import RECORDS
@@ -31,19 +32,19 @@ COLUMNS: Final = (
 _TEXTS: Final = ("target", "workload", "metric", "unit", "clock")
 KEY: Final = ("block", "target", "workload", "metric", "iteration", "session")
 """The columns that identify a sample within its run."""
-MOST_BLOCKS: Final = 1_000_000
 _MOST_SESSIONS: Final = 1_000_000
-# Differences of two values stay within 64 bits with a sign. A larger number would become a Python
-# object in pandas, and the whole column would lose its type.
-_MOST: Final = 1 << 62
-# Three years: no visit takes so long.
-_MOST_NANOSECONDS: Final = 100_000_000 * 1_000_000_000
-_MOST_SECONDS: Final = 1e10
+_MOST_AT: Final = 100 * MOST_SECONDS
 _MOST_KEYS: Final = 200_000
 """Targets with workload, metric, unit and clock. Runs have some thousand."""
 _NO_KEY: Final = -1
 """The number of further ones. As an index it finds the last entry of a table."""
 _MOST_STEPS_BACK: Final = 10_000
+_MOST_OTHERS: Final = 1_000_000
+"""Gaps and leavings. No plan has more visits; runs have some thousand gaps."""
+_MOST_TEXT: Final = 64 << 20
+"""Characters of the different texts of gaps and leavings."""
+_NO_ROOM: Final = "not kept: the texts of this run are too many"
+"""What stands in place of further ones: a program that fails may print another text each time."""
 
 _Block = Annotated[int, msgspec.Meta(ge=0, le=MOST_BLOCKS)]
 
@@ -59,11 +60,11 @@ class _Row(msgspec.Struct, gc=False):
     workload: str
     metric: str = ""
     iteration: Annotated[int, msgspec.Meta(ge=0, lt=1 << 31)] = 0
-    value: Annotated[int, msgspec.Meta(gt=-_MOST, lt=_MOST)] = 0
+    value: Annotated[int, msgspec.Meta(ge=-LARGEST, le=LARGEST)] = 0
     unit: str = ""
-    operations: Annotated[int, msgspec.Meta(ge=1, lt=_MOST)] = 1
+    operations: Annotated[int, msgspec.Meta(ge=1, le=LARGEST)] = 1
     clock: str = ""
-    at: Annotated[float, msgspec.Meta(ge=-_MOST_SECONDS, le=_MOST_SECONDS)] = 0.0
+    at: Annotated[float, msgspec.Meta(ge=-_MOST_AT, le=_MOST_AT)] = 0.0
     session: Annotated[int, msgspec.Meta(ge=0, le=_MOST_SESSIONS)] = 0
     cause: str = ""
     detail: str = ""
@@ -98,12 +99,31 @@ class Known:
     """None: the run has no plan."""
     has_rounds: bool = False
     """Iterations are the numbers of rounds, in which not every target takes part."""
+    reference: str = "native"
+    iterations: Mapping[str, int] = field(default_factory=dict)
+    """By workload, how many iterations a complete visit has, where that is the same for all."""
+    starts: Collection[str] = frozenset()
+    """Workloads that time starts. These are numbered from 0 in rounds too."""
 
     def knows(self, label: str) -> bool:
         """Return whether a label, such as "native#2", is of a target of the run."""
-        _, mark, tail = label.partition("#")
-        of_control = tail == "2" or tail.removesuffix("#2") in self.targets
-        return actual(TargetName(label)) in self.targets and (not mark or of_control)
+        name, mark, tail = label.partition("#")
+        if not mark:
+            return name in self.targets
+        # The control, or the partner of another target: both are the reference.
+        beside = tail == "2" or tail.removesuffix("#2") in self.targets
+        return beside and name == self.reference and name in self.targets
+
+    def check(self, found: Gap | Leaving) -> None:
+        """Check the names and the block of a record. ValueError: the run does not have them."""
+        if not self.knows(found.target):
+            _refuse(f'run.json names no target "{found.target}"')
+        # A gap without a workload is one of the whole target.
+        is_whole = isinstance(found, Gap) and found.workload in ("", SESSION)
+        if found.workload not in self.workloads and not is_whole:
+            _refuse(f'run.json names no workload "{found.workload}"')
+        if self.blocks is not None and found.block and found.block not in self.blocks:
+            _refuse(f"plan.json has no block {found.block}")
 
 
 class Records(NamedTuple):
@@ -192,6 +212,9 @@ class Reader:
         """Line and block of lines that are no records; None: the block is not legible."""
         self.others: list[tuple[int, int]] = []
         """Line and block of gaps and leavings."""
+        self._texts: dict[str, str] = {}
+        """The texts of gaps and leavings, each once: many have the same ones."""
+        self._room = _MOST_TEXT
 
     def read(self, stream: BinaryIO) -> None:
         """Read the complete lines of a stream, which begins at `place`."""
@@ -245,10 +268,13 @@ class Reader:
         """Read a gap or a leaving. Other kinds are of newer versions."""
         if row.kind not in ("gap", "leaving"):
             return
+        if len(self.others) >= _MOST_OTHERS:
+            what = f"more gaps and leavings than a run has: {_MOST_OTHERS:,} are the most"
+            raise ValueError(f"{RECORDS}:{number}: {what}")
         try:
-            found = _gap(row) if row.kind == "gap" else _leaving(row)
-            if self.known is not None and not self.known.knows(found.target):
-                _refuse(f'run.json names no target "{found.target}"')
+            found = self._gap(row) if row.kind == "gap" else self._leaving(row)
+            if self.known is not None:
+                self.known.check(found)
         except ValueError as error:
             self.unreadable.append((number, row.block))
             self.damage.may_hide_leavings |= row.kind == "leaving"
@@ -260,6 +286,35 @@ class Reader:
         else:
             self.leavings.append(found)
 
+    def _gap(self, row: _Row) -> Gap:
+        return Gap(
+            block=row.block,
+            target=TargetName(_name(row.target)),
+            workload=WorkloadName(_name(row.workload)),
+            cause=Cause(row.cause),
+            detail=self._text(row.detail),
+            hint=self._text(row.hint),
+        )
+
+    def _leaving(self, row: _Row) -> Leaving:
+        return Leaving(
+            block=row.block,
+            target=TargetName(_name(row.target)),
+            workload=WorkloadName(_name(row.workload)),
+            share=row.share,
+        )
+
+    def _text(self, text: str) -> str:
+        """Return a cleaned text; equal ones are one object."""
+        found = cleaned(text)
+        if found in self._texts:
+            return self._texts[found]
+        if len(found) > self._room:
+            return _NO_ROOM
+        self._room -= len(found)
+        self._texts[found] = found
+        return found
+
     def records(self) -> Records:
         """Return what was read so far. Once there is damage, this can be called only once more."""
         columns, self.names = self.parts.table()
@@ -269,7 +324,9 @@ class Reader:
         good = self._distinct(columns)
         columns = {name: column[good] for name, column in columns.items()}
         self._check_order(columns)
-        if self.known is not None and not self.known.has_rounds:
+        if self.known is not None:
+            if self.known.has_rounds:
+                self._check_turns(columns)
             self._check_iterations(columns)
         return Records(
             samples=pd.DataFrame({name: self._column(name, columns[name]) for name in COLUMNS}),
@@ -301,7 +358,7 @@ class Reader:
             good &= self._kept(columns, isin, "plan.json has no such block")
         facts = [text.startswith("fact.") for text in self.names["metric"]] + [False]
         value = columns["value"]
-        is_time = (value >= 0) & (value <= _MOST_NANOSECONDS)
+        is_time = (value >= 0) & (value <= MOST_NANOSECONDS)
         return good & self._kept(
             columns, is_time | np.array(facts, bool)[columns["metric"]], "its value is not a time"
         )
@@ -313,7 +370,7 @@ class Reader:
             yield "workload", self.known.workloads.__contains__, "run.json names no such workload"
         yield "unit", {*Unit}.__contains__, "there is no such unit"
         yield "clock", {*Clock}.__contains__, "there is no such clock"
-        yield "metric", bool, "it has no metric"
+        yield "metric", is_name, "its metric is not a name"
 
     def _kept(
         self, columns: Mapping[str, NDArray[Any]], good: NDArray[np.bool_], why: str
@@ -362,11 +419,39 @@ class Reader:
             )
         self.damage.blocks.update(block[back].tolist(), block[back + 1].tolist())
 
+    def _check_turns(self, columns: Mapping[str, NDArray[Any]]) -> None:
+        """Count blocks in which a cell has not as many times as the host saw turns."""
+        metrics = self.names["metric"]
+        if TURNS not in metrics or "time" not in metrics:
+            return
+        keys = ["block", "target", "workload"]
+        frame = pd.DataFrame({name: columns[name] for name in (*keys, "operations", "line")})
+        seen = frame[columns["metric"] == metrics.index(TURNS)].set_index(keys)
+        times = frame[columns["metric"] == metrics.index("time")].groupby(keys, sort=False)
+        wrong = seen["operations"] != times.size().reindex(seen.index, fill_value=0)
+        self._add_incomplete(seen["line"][wrong], "times of its turns are missing")
+        # The trial has no rounds. Other programs do not wait for their turns.
+        first = times["line"].first().drop(index=0, level="block", errors="ignore")
+        waits = first.index.droplevel("block").isin(seen.index.droplevel("block"))
+        unseen = first[waits & ~first.index.isin(seen.index)]
+        self._add_incomplete(unseen, "the host's times of its turns are missing")
+
+    def _add_incomplete(self, lines: pd.Series, why: str) -> None:
+        """Count lines, by block, target and workload, of visits that are not complete."""
+        blocks = lines.index.get_level_values("block")
+        for block, line in zip(blocks.tolist(), lines.tolist(), strict=True):
+            if block not in self.damage.blocks:
+                self.damage.add([line], why, [block])
+
     def _check_iterations(self, columns: Mapping[str, NDArray[Any]]) -> None:
         """Count blocks in which the times of a visit are not complete."""
+        assert self.known is not None
         metrics = self.names["metric"]
         time = metrics.index("time") if "time" in metrics else -1
         mine = (columns["metric"] == time) & (columns["block"] > 0)
+        if self.known.has_rounds:
+            starts = [name in self.known.starts for name in self.names["workload"]]
+            mine &= np.array([*starts, False], bool)[columns["workload"]]
         names = ("block", "target", "workload", "iteration", "line")
         frame = pd.DataFrame({name: columns[name][mine] for name in names})
         visits = frame.groupby(["block", "target", "workload"], sort=False)
@@ -374,7 +459,10 @@ class Reader:
             count=("iteration", "size"), last=("iteration", "max"), line=("line", "first")
         )
         gaps = {(gap.block, gap.target, gap.workload) for gap in self.gaps}
-        found = found[found["count"] != found["last"] + 1].reset_index()
+        wanted = [self.known.iterations.get(name, 0) for name in self.names["workload"]]
+        least = np.array([*wanted, 0])[found.index.get_level_values("workload")]
+        wrong = (found["count"] != found["last"] + 1) | (found["count"] < least)
+        found = found[wrong].reset_index()
         for block, target, workload, line in zip(
             *(found[name].tolist() for name in ("block", "target", "workload", "line")), strict=True
         ):
@@ -420,6 +508,11 @@ def usable(found: Records) -> Records:
     return found
 
 
+def _name(text: str) -> str:
+    """Return a cleaned name; equal ones are one object."""
+    return sys.intern(cleaned(text))
+
+
 def _are_distinct(columns: Sequence[NDArray[Any]]) -> bool:
     """Return whether all rows are known to differ; the columns have no negative numbers.
 
@@ -428,7 +521,7 @@ def _are_distinct(columns: Sequence[NDArray[Any]]) -> bool:
     if not columns[0].size:
         return True
     sizes = [int(column.max()) + 1 for column in columns]
-    if math.prod(sizes) > _MOST:
+    if math.prod(sizes) > LARGEST:
         return False
     row = np.zeros(columns[0].size, np.int64)
     for column, size in zip(columns, sizes, strict=True):
@@ -439,26 +532,6 @@ def _are_distinct(columns: Sequence[NDArray[Any]]) -> bool:
 
 def _refuse(message: str) -> None:
     raise ValueError(message)
-
-
-def _gap(row: _Row) -> Gap:
-    return Gap(
-        block=row.block,
-        target=TargetName(cleaned(row.target)),
-        workload=WorkloadName(cleaned(row.workload)),
-        cause=Cause(row.cause),
-        detail=cleaned(row.detail),
-        hint=cleaned(row.hint),
-    )
-
-
-def _leaving(row: _Row) -> Leaving:
-    return Leaving(
-        block=row.block,
-        target=TargetName(cleaned(row.target)),
-        workload=WorkloadName(cleaned(row.workload)),
-        share=row.share,
-    )
 
 
 def csv(samples: pd.DataFrame) -> str:

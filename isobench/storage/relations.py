@@ -4,26 +4,44 @@ The types of a document bound each value. What is here is between values, and be
 Analysis relies on it.
 """
 
-import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from typing import Final
 
-from isobench.model import Plan
-from isobench.model.cleaning import cleaned
-from isobench.storage.records import MOST_BLOCKS, Known
-from isobench.storage.schema import History, RunMetadata
+from isobench.model import Plan, Scope
+from isobench.model.bounds import LARGEST, MOST_BLOCKS, MOST_FACTS, MOST_ITERATIONS
+from isobench.model.cleaning import LONGEST_NAME, cleaned, is_name
+from isobench.storage.records import Known
+from isobench.storage.schema import History, RunMetadata, TargetState
 
-_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+~-]*", re.ASCII)
-_LONGEST_NAME: Final = 200
 _LONGEST_MESSAGE: Final = 1000
-_MOST_LOOPS: Final = 1 << 62
-_MOST_ITERATIONS: Final = 1_000_000
+_MOST_PAYLOADS: Final = 10_000
+_MOST_EACH: Final = 2 * MOST_FACTS
+"""Facts, expectations or limits of a target, each: facts of a payload and those of a witness."""
 
 
 def check_metadata(run: RunMetadata, name: str) -> None:
     """Check run.json. ValueError: it contradicts itself; names the place."""
     _check(name, _metadata_faults(run))
+
+
+def cells_of(run: RunMetadata) -> int:
+    """Return how many cells a run may have."""
+    rows = sum(max(1, len(entry.metrics)) for entry in run.workloads)
+    return max(1, len(run.targets)) * max(1, rows)
+
+
+def check_state(state: TargetState, target: str, name: str) -> None:
+    """Check the state of a target. ValueError: it is that of another one, or has more facts than a
+    target; names the place.
+    """
+    if state.name not in (None, target):
+        _check(name, iter([("name", f"it is the state of {state.name}")]))
+    sizes = {"facts": state.facts, "promises": state.expectations, "limits": state.limits}
+    _check(
+        name,
+        ((place, "they are too many") for place, one in sizes.items() if len(one) > _MOST_EACH),
+    )
 
 
 def check_plan(plan: Plan, run: RunMetadata, name: str) -> None:
@@ -42,11 +60,18 @@ def check_history(history: History, run: RunMetadata, name: str) -> None:
 
 def known(run: RunMetadata, plan: Plan | None, *, has_rounds: bool) -> Known:
     """Return the names that the records of a run may have."""
+    # How many instances a visit starts may differ from target to target.
+    alike = {one.name for one in run.workloads if one.scope in {Scope.LOOP, Scope.EXEC}}
+    starts = {one.name for one in run.workloads if one.scope in {Scope.EXEC, Scope.SESSION}}
+    work = () if plan is None or has_rounds else plan.work
     return Known(
         targets=frozenset(one.name for one in run.targets),
         workloads=frozenset(one.name for one in run.workloads),
         blocks=None if plan is None else frozenset(block.number for block in plan.blocks),
         has_rounds=has_rounds,
+        reference=run.reference,
+        iterations={one.workload: one.iterations for one in work if one.workload in alike},
+        starts=frozenset(starts),
     )
 
 
@@ -64,6 +89,8 @@ def _metadata_faults(run: RunMetadata) -> Iterator[tuple[str, str]]:
     if targets and run.reference not in targets:
         yield "reference", f'"{run.reference}" is not one of the targets'
     yield from _name_faults("variations", [one.name for one in run.variations])
+    if len(run.payloads) > _MOST_PAYLOADS:
+        yield "payloads", "they are too many"
     known_targets = {*targets}
     for one in run.variations:
         if not {one.name, one.base} <= known_targets or one.name == one.base:
@@ -81,10 +108,9 @@ def _name_faults(place: str, names: Collection[str]) -> Iterator[tuple[str, str]
     for name, times in Counter(names).items():
         if times > 1:
             yield place, f'"{name}" occurs {times} times'
-        # As isobench demands of names: they stand in file names, in commands that people paste, at
-        # the beginning of lines and of cells of a spreadsheet. "#" marks the control and partners.
-        if len(name) > _LONGEST_NAME or _NAME.fullmatch(name) is None:
-            yield place, f'"{name[:_LONGEST_NAME]}" is not a name'
+        # "#" marks the control and partners.
+        if not is_name(name):
+            yield place, f'"{name[:LONGEST_NAME]}" is not a name'
 
 
 def _plan_faults(plan: Plan, run: RunMetadata) -> Iterator[tuple[str, str]]:
@@ -110,7 +136,7 @@ def _plan_faults(plan: Plan, run: RunMetadata) -> Iterator[tuple[str, str]]:
 
 def _unknown(what: str, found: Iterable[str], place: str = "blocks") -> Iterator[tuple[str, str]]:
     for name in sorted(found):
-        yield place, f'run.json names no {what} "{name[:_LONGEST_NAME]}"'
+        yield place, f'run.json names no {what} "{name[:LONGEST_NAME]}"'
 
 
 def _work_faults(plan: Plan) -> Iterator[tuple[str, str]]:
@@ -118,9 +144,9 @@ def _work_faults(plan: Plan) -> Iterator[tuple[str, str]]:
         turns = work.turns.values()
         loops = [work.loops, *(one.loops for one in turns)]
         times = [work.iterations, *(one.rounds for one in turns)]
-        if not all(0 < each < _MOST_LOOPS for each in loops):
+        if not all(0 < each <= LARGEST for each in loops):
             yield "work", f'the loops of "{work.workload}" are out of range'
-        if not all(0 <= each <= _MOST_ITERATIONS for each in (*times, work.warmups)):
+        if not all(0 <= each <= MOST_ITERATIONS for each in (*times, work.warmups)):
             yield "work", f'the iterations of "{work.workload}" are out of range'
         if not 0 <= work.untimed_share <= 1:
             yield "work", f'the untimed share of "{work.workload}" is out of range'

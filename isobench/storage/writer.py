@@ -2,7 +2,7 @@
 
 run.json        the options of the run, the machine and the payloads
 plan.json       the blocks and their order, fixed before measuring
-records.jsonl   a sample, gap or leaving a line, synced after every visit, locked while written
+records.jsonl   a sample, gap or leaving a line, written and synced visit by visit, locked meanwhile
 state/          host-pre.json and <target>-pre.json: facts and evidence
 blocks.jsonl: the state of the host during each block
 logs/           the standard error of engines and payloads, up to a limit
@@ -12,19 +12,23 @@ summary.json    the answers, next to summary.md and report.html: see `isobench.r
 import contextlib
 import errno
 import os
+import secrets
+import shutil
 import stat
+from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, NamedTuple
 
 import msgspec
 
-from isobench.config import redaction
+from isobench.config import bounded, redaction
 from isobench.model import BlockHealth, Gap, Leaving, Record, Sample
-from isobench.model.cleaning import cleaned
+from isobench.model.cleaning import all_cleaned, cleaned
 from isobench.model.errors import UsageError
 from isobench.storage import lock
-from isobench.storage.documents import write_document, write_text
-from isobench.storage.lines import end_of_lines
+from isobench.storage.documents import METADATA, PLAN, encoded, write_text
+from isobench.storage.files import MOST_DOCUMENT, MOST_PLAN
+from isobench.storage.lines import END_OF_WRITE, end_of_lines, end_of_writes
 
 # Bytes of one log. A payload that fails in every visit writes the same line thousands of times.
 MOST_LOG: Final = 1 << 20
@@ -32,8 +36,9 @@ _KINDS: Final[dict[type[Record], str]] = {Sample: "sample", Gap: "gap", Leaving:
 
 
 _LINKED: Final = (errno.ELOOP, errno.ENXIO, errno.EISDIR)
+_FOLDERS: Final = ("state", "logs")
 _OWN: Final = (
-    *("run.json", "plan.json", "summary.json", "summary.md", "report.html", "state", "logs"),
+    *(METADATA, PLAN, "summary.json", "summary.md", "report.html", *_FOLDERS),
     *("history.json", "confirm"),
 )
 """What a run writes: a new one begins where there is nothing of this."""
@@ -67,6 +72,20 @@ def _drop_incomplete_line(file: BinaryIO) -> None:
     file.truncate(end_of_lines(file))
 
 
+class _Unwritten(NamedTuple):
+    """Lines that are not on the disk yet. One object, so that no signal comes between the two."""
+
+    lines: list[bytes]
+    begun: int | None = None
+    """Where in the file a first attempt to write them began; None: there was none."""
+
+
+def _write_whole(descriptor: int, data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
+
+
 def _printable(text: bytes) -> bytes:
     """Return standard error without what controls a terminal that shows the log."""
     # A serial console ends its lines with both characters.
@@ -86,7 +105,10 @@ class RunFolder:
         UsageError: another process writes to it. OSError: it cannot be written.
         """
         self.path = path
-        for name in ("state", "logs"):
+        self._created = [
+            each for each in (path, *(path / f for f in _FOLDERS)) if not each.exists()
+        ]
+        for name in _FOLDERS:
             (path / name).mkdir(parents=True, exist_ok=True)
             if (path / name).is_symlink():
                 raise _no_file(path / name)
@@ -95,9 +117,14 @@ class RunFolder:
         # its samples occur twice.
         try:
             self.unlocked = lock.acquire(self._records, path)
-            # A crash may have cut off the last line: a new record would continue that line, and
-            # both would be lost. This waits for the lock, since another process may be writing it.
-            _drop_incomplete_line(self._records)
+            if not os.fstat(self._records.fileno()).st_nlink:
+                raise UsageError(
+                    f"{path} was removed by another isobench", hint="type the command again"
+                )
+            # A crash may have cut off what was written last. A new record would continue the last
+            # line, and both would be lost; and the beginning of a visit would count as damage for
+            # ever. This waits for the lock, since another process may be writing it.
+            self._records.truncate(end_of_writes(self._records))
             if os.path.lexists(path / "state" / "blocks.jsonl"):
                 with _appending(path / "state" / "blocks.jsonl") as file:
                     _drop_incomplete_line(file)
@@ -105,24 +132,74 @@ class RunFolder:
             self._records.close()
             raise
         self._encoder = msgspec.json.Encoder()
+        self._unwritten = _Unwritten([])
 
     def write(self, record: Record) -> None:
-        """Append one record. It may stay in memory until `sync`."""
-        fields = msgspec.to_builtins(record)
+        """Append one record. It stays in memory until `sync`."""
         # Samples have no text from outside.
-        if isinstance(record, Gap):
-            fields = redaction.plain(fields)
-        line = {"kind": _KINDS[type(record)], **fields}
-        self._records.write(self._encoder.encode(line) + b"\n")
+        clean = redaction.plain(record) if isinstance(record, Gap) else record
+        line = {"kind": _KINDS[type(record)], **msgspec.to_builtins(clean)}
+        self._unwritten.lines.append(self._encoder.encode(line))
 
     def sync(self) -> None:
-        """Make sure that all records so far survive a crash of the machine."""
-        self._records.flush()
-        os.fsync(self._records.fileno())
+        """Make sure that all records so far survive a crash of the machine.
+
+        Those since the last time are written completely or not at all. UsageError: they cannot be
+        written. They stay in memory, and the next time may be luckier.
+        """
+        descriptor = self._records.fileno()
+        with self._named(lock.RECORDS):
+            lines, begun = self._unwritten
+            if begun is None:
+                begun = os.fstat(descriptor).st_size
+                self._unwritten = _Unwritten(lines, begun)
+            else:  # a signal may have interrupted the attempt before
+                os.ftruncate(descriptor, begun)
+            try:
+                if lines:
+                    _write_whole(descriptor, b"\n".join(lines) + END_OF_WRITE)
+                os.fsync(descriptor)
+            except OSError:
+                # Half a visit would count as damage. This needs no room on a full disk.
+                with contextlib.suppress(OSError):
+                    os.ftruncate(descriptor, begun)
+                raise
+            self._unwritten = _Unwritten([])
+
+    @contextlib.contextmanager
+    def _named(self, name: str) -> Iterator[None]:
+        """Name the file in an error of writing to it: the system does not."""
+        try:
+            yield
+        except OSError as error:
+            raise UsageError(
+                f"{self.path / name}: {error.strerror or error}",
+                hint="what was measured is kept: make room, then isobench run --resume"
+                f" {self.path}",
+            ) from None
+
+    @contextlib.contextmanager
+    def _appending(self, name: str) -> Iterator[BinaryIO]:
+        with self._named(name), _appending(self.path / name) as file:
+            yield file
 
     def document(self, name: str, value: object) -> None:
-        """Write a JSON document, completely or not at all."""
-        write_document(self.path / name, value)
+        """Write a JSON document, completely or not at all. UsageError: it is longer than what is
+        read of such a document.
+        """
+        most = MOST_PLAN if name == PLAN else MOST_DOCUMENT
+        # As plain data: keys of facts come from payloads, and are texts like others here.
+        plain = redaction.plain(msgspec.to_builtins(value))
+        text = encoded(plain)
+        # A plan may have a million visits, and an engine may call its version a text of 16 MiB.
+        if len(text) > most:
+            text = msgspec.json.encode(all_cleaned(plain)).decode()
+        if len(text.encode()) > most:
+            raise UsageError(
+                f"{self.path / name}: longer than {bounded.size_text(most)}, the most that is read",
+                hint="measure fewer blocks, targets or workloads in one run",
+            )
+        write_text(self.path / name, text)
 
     def text(self, name: str, text: str) -> None:
         """Write a text file, completely or not at all."""
@@ -131,54 +208,83 @@ class RunFolder:
     def health(self, health: BlockHealth, *, valid: bool) -> None:
         """Append the state of the host during one block, and whether the block counts."""
         line = msgspec.json.encode({**msgspec.to_builtins(health), "valid": valid})
-        with _appending(self.path / "state" / "blocks.jsonl") as file:
+        with self._appending("state/blocks.jsonl") as file:
             file.write(line + b"\n")
 
     def log(self, name: str, text: bytes) -> None:
         """Append standard error to logs/<name>.log: printable, up to MOST_LOG bytes a file."""
         if not text.strip():
             return
-        with _appending(self.path / "logs" / f"{name}.log") as file:
+        with self._appending(f"logs/{name}.log") as file:
             room = MOST_LOG - os.fstat(file.fileno()).st_size
             if room > 0:
-                shown = _printable(redaction.of_bytes(text[:room]))
+                # Half a secret at the end would not be recognized.
+                shown = _printable(redaction.of_bytes(text))
                 file.write(shown[:room].rstrip() + b"\n")
+
+    def make_latest(self) -> None:
+        """Point the link `latest` beside the folder to it."""
+        link = self.path.parent / "latest"
+        # A file, a folder or a link of the user's with this name stays.
+        is_own = link.is_symlink() and os.path.lexists(link / lock.RECORDS)
+        if link.exists() and not is_own:
+            return
+        # Some file systems have no symbolic links. The run is worth more than its link.
+        with contextlib.suppress(OSError):
+            # symlink(2) does not replace a file. rename(2) does so atomically, so that another
+            # process that reads `latest` always finds a run.
+            fresh = self.path.parent / f".latest-{secrets.token_hex(4)}"
+            fresh.symlink_to(self.path.name)
+            fresh.replace(link)
+
+    def remove_unbegun(self) -> None:
+        """Remove what was created for a new run that ended before it had a run.json."""
+        if os.path.lexists(self.path / METADATA) or os.fstat(self._records.fileno()).st_size:
+            return
+        with contextlib.suppress(OSError):
+            (self.path / lock.RECORDS).unlink()
+            for created in reversed(self._created):
+                if created == self.path:
+                    created.rmdir()
+                else:
+                    shutil.rmtree(created)
 
     def close(self) -> None:
         """Sync and close the records. This releases the lock."""
-        self.sync()
-        self._records.close()
+        try:
+            self.sync()
+        finally:
+            self._records.close()
 
 
 def create(parent: Path, name: str, *, exact: Path | None = None) -> RunFolder:
-    """Create the folder of a new run: `exact`, or else `parent`/`name` with a link `latest` to it.
+    """Create the folder of a new run: `exact`, or else `parent`/`name`.
 
     UsageError: the folder holds a run, or cannot be written.
     """
     path = exact or parent / name
-    if os.path.lexists(path / lock.RECORDS):
+    is_unbegun = _is_unbegun(path)
+    if os.path.lexists(path / lock.RECORDS) and not is_unbegun:
         raise UsageError(f"{path} holds a run already", hint="choose another folder with --output")
     for own in _OWN:
-        if os.path.lexists(path / own):
+        if os.path.lexists(path / own) and not (is_unbegun and own in _FOLDERS):
             raise UsageError(
                 f"{path} has a {own} already, which the run would replace",
                 hint="choose another folder with --output",
             )
     try:
-        folder = RunFolder(path)
+        return RunFolder(path)
     except OSError as error:
         raise UsageError(
             f"{path}: {error.strerror}", hint="choose another folder with --output"
         ) from None
-    if exact is None:
-        link = parent / "latest"
-        # Some file systems have no symbolic links. The run is worth more than its link.
-        with contextlib.suppress(OSError):
-            # A file or folder of the user's with this name stays.
-            if link.is_symlink() or not link.exists():
-                # symlink(2) does not replace a file. rename(2) does so atomically, so that another
-                # process that reads `latest` always finds a run.
-                fresh = parent / f".latest-{os.getpid()}"
-                fresh.symlink_to(name)
-                fresh.replace(link)
-    return folder
+
+
+def _is_unbegun(path: Path) -> bool:
+    """Return whether a folder has only what a run creates first: it was killed then."""
+    try:
+        seen = (path / lock.RECORDS).lstat()
+    except OSError:
+        return False
+    has_begun = seen.st_size or os.path.lexists(path / METADATA)
+    return stat.S_ISREG(seen.st_mode) and not has_begun

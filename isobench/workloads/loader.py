@@ -17,6 +17,8 @@ from isobench.model.units import Unit, WorkloadName, seconds
 from isobench.workloads import classes
 
 # \Z and not $, which also matches before a newline at the end.
+_FACT_PATTERN: Final = r"^[A-Za-z0-9._+~-]{1,100}\Z"
+"""It is a part of a metric of records, which is a name: `cleaning.is_name`."""
 NAME_PATTERN: Final = r"^[a-z][a-z0-9]*\.[a-z0-9][a-z0-9-]*\Z"
 
 
@@ -48,7 +50,7 @@ class _Metric(msgspec.Struct, forbid_unknown_fields=True):
     """The keys of a metric that the payload prints as a fact."""
 
     unit: Unit
-    fact: Annotated[str, msgspec.Meta(min_length=1)]
+    fact: Annotated[str, msgspec.Meta(pattern=_FACT_PATTERN)]
     better: Better = Better.LOWER
 
 

@@ -13,6 +13,22 @@
     return new Date(seconds * 1000).toISOString().slice(0, 10);
   }
 
+  // Runs of a few days differ by their hour: "11-29 14:05".
+  function moment(seconds) {
+    return new Date(seconds * 1000).toISOString().slice(5, 16).replace("T", " ");
+  }
+
+  // One run has no range of its own: half a day on each side, where uPlot would take a year.
+  function range(times) {
+    const pad = times.length === 1 ? 43200 : 0;
+    return [times[0] - pad, times[times.length - 1] + pad];
+  }
+
+  function labels(times) {
+    const near = times[times.length - 1] - times[0] < 3 * 86400;
+    return (plot, splits) => splits.map(near ? moment : day).map((text, n, all) => (text === all[n - 1] ? "" : text));
+  }
+
   function ratio(value) {
     const number = Math.exp(value);
     return (number >= 100 ? number.toPrecision(3) : number.toFixed(2)) + "x";
@@ -37,7 +53,7 @@
     one.lines.forEach((line, number) => {
       const tone = colour("--line-" + number);
       const first = series.length;
-      const few = one.times.length < 30;
+      const few = line.values[0].filter((value) => value !== null).length < 30;
       series.push({ label: line.name, stroke: tone, width: 1.8, dash: dashes[number], spanGaps: true, points: { show: few, size: 5 } });
       series.push({ stroke: "transparent", width: 0, spanGaps: true, points: { show: false } });
       series.push({ stroke: "transparent", width: 0, spanGaps: true, points: { show: false } });
@@ -58,6 +74,24 @@
       }
       context.restore();
     }
+    // The interval of an only run: a band needs two.
+    function drawBars(plot) {
+      const context = plot.ctx;
+      context.save();
+      context.lineWidth = 1.8 * devicePixelRatio;
+      one.lines.forEach((line, number) => {
+        const runs = one.times.map((at, n) => n).filter((n) => line.values[0][n] !== null);
+        if (runs.length === 1) {
+          const x = plot.valToPos(one.times[runs[0]], "x", true);
+          context.strokeStyle = colour("--line-" + number);
+          context.beginPath();
+          context.moveTo(x, plot.valToPos(line.values[1][runs[0]], "y", true));
+          context.lineTo(x, plot.valToPos(line.values[2][runs[0]], "y", true));
+          context.stroke();
+        }
+      });
+      context.restore();
+    }
     const axis = { stroke: colour("--soft"), grid: { stroke: colour("--faint"), width: 1 }, ticks: { show: false }, font: "11px system-ui, sans-serif" };
     return {
       width: width,
@@ -65,9 +99,9 @@
       legend: { show: false },
       series: series,
       bands: bands,
-      scales: { x: { time: true }, y: { range: one.range } },
+      scales: { x: { time: true, range: () => range(one.times) }, y: { range: one.range } },
       axes: [
-        Object.assign({}, axis, { values: (plot, splits) => splits.map(day), space: 90 }),
+        Object.assign({}, axis, { values: labels(one.times), space: 90 }),
         Object.assign({}, axis, {
           size: 56,
           splits: () => one.ticks.map((tick) => tick[0]),
@@ -75,7 +109,7 @@
         }),
       ],
       cursor: { y: false, drag: { x: false, y: false }, points: { size: 7 } },
-      hooks: { draw: [drawMarks], setCursor: [(plot) => show(plot.cursor.idx)] },
+      hooks: { draw: [drawMarks, drawBars], setCursor: [(plot) => show(plot.cursor.idx)] },
     };
   }
 
@@ -157,7 +191,7 @@
   });
 
   const form = document.querySelector(".filters");
-  form.hidden = false;
+  form.hidden = !figures.length;
   function filter() {
     let shown = 0;
     for (const figure of figures) {

@@ -23,7 +23,7 @@ import traceback
 import warnings
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from typing import Any
 from isobench import api
 from isobench.cli._front import cli
 from isobench.evidence import host_time
+from isobench.model import TURNS
 from isobench.model.errors import IsobenchError
 from isobench.stats import sequential
 
@@ -113,14 +114,22 @@ def in_rounds(folder: Path) -> Path:
     plan = json.loads((folder / "plan.json").read_text())
     _write(folder / "plan.json", {**plan, "schedule": "rounds"})
     rows = [json.loads(line) for line in (folder / "records.jsonl").read_text().splitlines()]
+    times = Counter(_visit(row) for row in rows if row.get("metric") == "time")
     turns = [
         {**row, "metric": metric, "value": round(row["value"] * factor), "operations": count}
         for row in rows
         if row.get("metric") == "span.host"
-        for metric, factor, count in ((host_time.TURNS, 1.0, 5), (host_time.SHORT_TURN, 0.01, 1))
+        for metric, factor, count in (
+            (TURNS, 1.0, times[_visit(row)]),
+            (host_time.ONE_LOOP, 0.01, 1),
+        )
     ]
     _write_lines(folder / "records.jsonl", sorted([*rows, *turns], key=lambda row: row["block"]))
     return folder
+
+
+def _visit(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    return row["block"], row["target"], row["workload"]
 
 
 _GAP = {

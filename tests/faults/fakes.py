@@ -107,6 +107,8 @@ class Engine:
 
     replies: dict[str, object] = field(default_factory=dict)
     """By the path of a request without its version: "/images/json"."""
+    created: dict[str, object] = field(default_factory=dict)
+    """Replies to requests that make something, likewise."""
     refused: set[str] = field(default_factory=set)
     """Paths whose deletion fails."""
     deleted: list[str] = field(default_factory=list)
@@ -146,7 +148,8 @@ class Engine:
 
             def do_POST(self) -> None:
                 self.rfile.read(int(self.headers.get("Content-Length") or 0))
-                self.answer(404, {"message": "no such thing"})
+                made = engine.created.get(self.wanted)
+                self.answer(201 if made else 404, made or {"message": "no such thing"})
 
             def address_string(self) -> str:
                 return ""

@@ -49,6 +49,8 @@ PATIENCE: Final = 120.0
 """Seconds within which a command must have ended after its signal."""
 SETTLING: Final = 10.0
 """Seconds that killed processes, and what they hold, may take to be gone."""
+MOST_ERRORS: Final = 10_000
+"""Characters of standard error that a line keeps of a command with a traceback."""
 CGROUPS: Final = Path("/sys/fs/cgroup")
 FOREIGN: Final = "isobench-kills"
 """The beginning of the names of look-alikes."""
@@ -225,6 +227,8 @@ def kill(number: int, seed: int, look_alikes: LookAlikes) -> dict[str, Any]:
             line["hung"] = True
         line["code"] = process.returncode
         line["traceback"] = b"Traceback" in errors
+        if line["traceback"]:
+            line["errors"] = errors.decode(errors="replace")[-MOST_ERRORS:]
         if name == "SIGKILL":
             # What the dead process has started ends a moment after it.
             time.sleep(0.5)
@@ -308,6 +312,8 @@ def main(kills: int, beside: int, seed: int, out: Path, file: Path | None) -> No
     if file is not None:
         click.echo("\n".join(table([json.loads(line) for line in file.read_text().splitlines()])))
         return
+    # A shell that starts this in the background ignores SIGINT for it: isobench would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     before = everything()
     if before:
         raise click.ClickException(f"there is something of isobench already: {sorted(before)}")

@@ -12,6 +12,7 @@ from isobench import claims
 from isobench.claims import patterns
 from isobench.claims.condition import holds
 from isobench.config import bounded, file
+from isobench.config.toml import Source
 from isobench.model.cleaning import cleaned
 from isobench.model.errors import UsageError
 from isobench.storage import lines, lock, writer
@@ -95,6 +96,8 @@ def test_a_pipe_that_never_ends_is_refused_at_the_bound(tmp_path: Path) -> None:
     [
         "a." * 100 + "b = 1", "x = " + "[" * 5000, "x = " + "{a=" * 5000, "x = " + "9" * 5000,
         "x = 0x" + "f" * 5000, "x = 9223372036854775808", "[a" + ".b" * 100 + "]",
+        '"\\""."a\'". ' * 100 + "b = 1", "[" + "'\"'." * 100 + "b]",
+        "x = {" + "a .\t" * 100 + "b = 1}",
         "\x1b[2J = 1", '"\\u001b[2J" = 1', '"' + " - at `$" * 20_000 + '" = 1',
     ],
 )  # fmt: skip
@@ -107,6 +110,42 @@ def test_hostile_toml_is_refused_in_printable_words(
     assert len(str(error)) < 10_000
     for said in (str(error), error.hint):
         assert said == cleaned(said, longest=None)
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        "",
+        "x = 1 # it's\n",
+        'x = """a"b\\"""c"""\n',
+        "x = '''it's'''\n",
+        'x = "\\""\n',
+        "x = '\"'\n",
+    ],
+)
+def test_a_key_of_thousands_of_parts_is_refused_before_tomllib_sees_it(
+    before: str, read: Callable[[Path], object], tmp_path: Path
+) -> None:
+    path = tmp_path / "x.toml"
+    path.write_text(before + r'"\"".' * 5000 + "a = 1\n")
+    assert "a key has more than 50 parts" in str(refused(read, path))
+
+
+def test_a_line_that_looks_like_a_long_key_takes_no_time() -> None:
+    text = "x = \"\"\" '''\n" + "a." * 500_000 + '\n"""\n[run]\nseed = 1\n'
+    assert Source(origin="x.toml", text=text).place("nothing") == "x.toml"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        '"' + "a." * 100 + '"', "'" + "a." * 100 + "'", '"""\n' + "a." * 100 + '\n"""',
+        "'''" + "a." * 100 + "'''''", "[" + "1.5, " * 100 + "]", "1 # " + "a." * 100,
+        '"\\"' + "a." * 100 + '"', '"""\\"""' + "a." * 100 + '"""""',
+    ],
+)  # fmt: skip
+def test_dots_elsewhere_than_in_keys_are_no_parts_of_one(value: str) -> None:
+    Source(origin="x.toml", text=f"a.b = {value}\nc = 1\n").document()
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,9 @@ from pathlib import Path
 import pytest
 
 from isobench import api
+from isobench.history import entry
+from isobench.history.row import RANGES
+from isobench.model import SESSION
 from isobench.model.errors import UsageError
 from isobench.storage import files, lines, losses, reader, records
 from tests.faults import damage
@@ -122,6 +125,52 @@ def test_an_implausible_sample_is_left_out_with_its_block(
     assert found.uncounted <= {2, 77}
 
 
+@pytest.mark.parametrize("kind", ["gap", "leaving"])
+@pytest.mark.parametrize(
+    ("key", "value", "why"),
+    [
+        ("target", "stranger", 'run.json names no target "stranger"'),
+        ("target", "docker#x", 'run.json names no target "docker#x"'),
+        ("workload", "cpu.nothing", 'run.json names no workload "cpu.nothing"'),
+        ("block", 77, "plan.json has no block 77"),
+    ],
+)
+def test_a_gap_or_a_leaving_of_what_the_run_does_not_have_is_left_out(
+    kind: str, key: str, value: object, why: str, run: Path
+) -> None:
+    line = {"kind": kind, "block": 4, "target": "uml", "workload": "io.metadata"}
+    made = {**line, "cause": "failed", "share": 0.5, key: value}
+    before = reader.load(run)
+    found = rewrite(run, [*rows(run), json.dumps(made).encode() + b"\n"])
+    assert found.losses.first[0].endswith(why)
+    assert (found.gaps, found.leavings) == (before.gaps, before.leavings)
+    assert found.losses.may_hide_leavings == (kind == "leaving")
+
+
+@pytest.mark.parametrize("workload", ["", SESSION])
+def test_a_gap_may_be_one_of_a_whole_target_or_session_and_of_the_trial(
+    workload: str, run: Path
+) -> None:
+    gap = {"kind": "gap", "block": 0, "target": "uml", "workload": workload, "cause": "failed"}
+    assert not rewrite(run, [json.dumps(gap).encode() + b"\n", *rows(run)]).losses
+
+
+def test_more_gaps_than_a_run_has_are_refused_before_all_are_read(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(records, "_MOST_OTHERS", 10)
+    gap = '{"kind":"gap","block":4,"target":"uml","workload":"cpu.sieve","cause":"failed"'
+    made = [f'{gap},"detail":"{100 * "x"}{n}"}}\n'.encode() for n in range(20)]
+    (run / "records.jsonl").write_bytes(b"".join([*rows(run), *made]))
+    assert "more gaps and leavings than a run has" in refused(run)
+
+
+def test_equal_texts_of_gaps_are_kept_once(run: Path) -> None:
+    gap = b'{"kind":"gap","block":4,"target":"uml","workload":"cpu.sieve","cause":"failed",'
+    found = rewrite(run, [*rows(run), *[gap + b'"detail":"it is down"}\n'] * 3])
+    assert len({id(one.detail) for one in found.gaps[-3:]}) == 1
+
+
 def test_a_record_that_moved_into_another_block_takes_both(run: Path) -> None:
     made = rows(run)
     place = place_in(run, 2)
@@ -138,6 +187,46 @@ def test_a_missing_sample_in_the_middle_of_a_visit_takes_its_block(run: Path) ->
     found = rewrite(run, [*made[:place], *made[place + 1 :]])
     assert found.uncounted == {3}
     assert "iterations of this visit are missing" in found.losses.first[0]
+
+
+def test_missing_turns_take_their_block(rounds: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(rounds, tmp_path / "run"))
+    lost = (b'"block":3,', b'"target":"native",', b'"metric":"time","iteration":1')
+    kept = [line for line in rows(run) if not all(part in line for part in lost)]
+    assert len(kept) < len(rows(run))
+    found = rewrite(run, kept)
+    assert found.uncounted == {3}
+    assert "times of its turns are missing" in found.losses.first[0]
+
+
+def test_blocks_whose_host_lines_are_all_lost_do_not_count(run: Path) -> None:
+    (run / "state" / "blocks.jsonl").unlink()
+    found = reader.load(run)
+    assert found.uncounted == {*found.samples["block"].unique().tolist()} - {0}
+    assert "it has no line for" in found.losses.first[0]
+
+
+def test_one_block_without_its_host_line_is_that_of_an_interruption(run: Path) -> None:
+    path = run / "state" / "blocks.jsonl"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
+    assert not reader.load(run).losses
+
+
+def test_a_cell_whose_evidence_is_lost_has_no_verdict(run: Path) -> None:
+    before = {one.target: one.status for one in api.load(run).summary.cells}
+    (run / "state" / "docker-pre.json").unlink()
+    after = api.load(run).summary
+    assert {one.status for one in after.cells if one.target == "docker"} == {"unproven"}
+    assert "lost-evidence" in {code for one in after.cells for code in one.doubt_codes}
+    assert {one.status for one in after.cells if one.target != "docker"} <= {*before.values()}
+
+
+@pytest.mark.parametrize("content", [None, b""])
+def test_a_run_whose_plan_is_lost_is_refused(content: bytes | None, run: Path) -> None:
+    (run / "plan.json").unlink()
+    if content is not None:
+        (run / "plan.json").write_bytes(content)
+    assert "plan.json: it is missing or empty" in refused(run)
 
 
 def test_damage_never_makes_an_interval_narrower_than_without_the_block(run: Path) -> None:
@@ -242,6 +331,56 @@ def test_documents_that_contradict_each_other_are_refused_with_their_place(
     message = refused(run)
     assert f"{run}: {name}: " in message
     assert place in message
+
+
+@pytest.mark.parametrize(("targets", "workloads"), [(100, 100), (0, 10_000), (10_000, 0)])
+def test_a_run_of_too_many_cells_is_refused(targets: int, workloads: int, run: Path) -> None:
+    document = json.loads((run / "run.json").read_text())
+    document["targets"] += [{"name": f"t{n}", "class": "sandbox"} for n in range(targets)]
+    document["workloads"] += [{"name": f"z.w{n}", "class": "z"} for n in range(workloads)]
+    (run / "run.json").write_text(json.dumps(document))
+    assert "run.json: " in (message := refused(run))
+    assert "10,000 are the most" in message
+
+
+@pytest.mark.parametrize("limit", [0, -1])
+def test_a_limit_is_above_nothing(limit: float, run: Path) -> None:
+    check = {"resource": "cpu", "unit": "CPUs", "limit": limit, "reached": 0.5, "native": 2.0}
+    state = json.loads((run / "state" / "docker-pre.json").read_text())
+    state["limits"] = [{**check, "counted": None, "held": True}]
+    (run / "state" / "docker-pre.json").write_text(json.dumps(state))
+    assert "a limit is above 0" in refused(run)
+
+
+def test_a_state_of_too_many_facts_is_refused(run: Path) -> None:
+    state = json.loads((run / "state" / "docker-pre.json").read_text())
+    state["facts"] += [{"key": "x", "value": 1, "source": "x"}] * 1001
+    (run / "state" / "docker-pre.json").write_text(json.dumps(state))
+    assert "facts" in refused(run)
+
+
+@pytest.mark.parametrize("weights", ["\u00b2 \u00b2", "1 " + "9" * 5000, "-1 1", "1", ""])
+def test_weights_that_are_no_numbers_are_unknown(weights: str, run: Path) -> None:
+    state = json.loads((run / "state" / "docker-pre.json").read_text())
+    facts = {"host.cpu_group": "/a/b", "host.cpu_weights": weights}
+    state["facts"] += [{"key": key, "value": one, "source": "x"} for key, one in facts.items()]
+    (run / "state" / "docker-pre.json").write_text(json.dumps(state))
+    assert damage.attempt(lambda: damage._command("report", run, "--quiet")) == ""
+
+
+def test_ratios_of_any_size_have_a_report_and_a_row_of_a_history(run: Path) -> None:
+    values = {1: (1, (1 << 62) - 1), 3: (10**17, 1)}
+    made = [json.loads(line) for line in rows(run)]
+    for row in made:
+        cell = tuple(row.get(key) for key in ("target", "workload", "metric"))
+        if cell == ("docker", "cpu.sieve", "time") and row["block"] in values:
+            row["value"], row["operations"] = values[row["block"]]
+    rewrite(run, [json.dumps(row).encode() + b"\n" for row in made if row["block"] <= 3])
+    for words in (("report", run, "--quiet"), ("noise", run), ("verify", run)):
+        assert damage.attempt(lambda: damage._command(*words)) == ""  # noqa: B023
+    (one,) = [x for x in entry.rows_of(reader.load(run))
+              if (x.target, x.workload) == ("docker", "cpu.sieve")]  # fmt: skip
+    assert (one.low, one.high) == RANGES["low"]
 
 
 # ---- other than files ----------------------------------------------------------------------------

@@ -11,11 +11,15 @@ from typing import Any
 
 import pytest
 
-from isobench.model import Leftover, Unavailable
-from isobench.model.units import TargetName
-from isobench.plugins import guard, ownership
+from isobench.model import Lack, Leftover, Unavailable
+from isobench.model.errors import SessionError
+from isobench.model.units import TargetName, seconds
+from isobench.plugins import deadlines, guard, ownership
 from isobench.plugins.registry import Registry
+from isobench.targets.containers import _podman
 from isobench.targets.containers import docker as docker_target
+from isobench.targets.containers.podman import PodmanTarget
+from isobench.targets.shared import oci
 from tests.faults import fakes
 
 pytestmark = pytest.mark.timeout(120)
@@ -110,6 +114,30 @@ def test_clean_exits_with_6_if_something_stays(engine: fakes.Engine) -> None:
     assert done.returncode == 6, done.stderr
 
 
+DISCARDED = "Your kernel does not support memory limit capabilities. Limitation discarded."
+SWAP = "Your kernel does not support swap limit capabilities. Memory limited without swap."
+
+
+@pytest.mark.parametrize(("warning", "is_in_force"), [(DISCARDED, False), (SWAP, True)])
+def test_a_container_without_the_limit_of_its_target_is_removed_and_not_measured(
+    warning: str, is_in_force: bool, engine: fakes.Engine
+) -> None:
+    engine.created["/containers/create"] = {"Id": "c1", "Warnings": [warning]}
+
+    def create(**options: Any) -> str:
+        return docker_target._create(
+            docker_target._connect(), docker_target.DockerTarget(**options), oci.Settings(),
+            image="i", command=["/x"], environment={}, labels={},
+        )  # fmt: skip
+
+    if is_in_force:
+        assert create(memory="64m") == "c1"
+        return
+    with pytest.raises(SessionError, match="Limitation discarded"):
+        create(memory="64m")
+    assert engine.deleted == ["/containers/c1"]
+
+
 DEEP = b"[" * 100_000 + b"]" * 100_000
 ODD = [[], {}, 5, "x", None, True, [5], [[]], [{}], {"Labels": 5}, b"{", b"", DEEP, b"1e999999"]
 
@@ -125,11 +153,87 @@ def test_a_reply_of_any_other_form_costs_docker_alone(
     assert all(one.failure for one in swept(cached=False))
 
 
+@pytest.mark.parametrize(
+    "version", ["../../../../x?a=1#", "1.41\n", "x", "", "1", f"1.{'9' * 9000}", 5, None]
+)
+def test_a_version_of_any_other_form_is_the_engines_fault(
+    version: object, engine: fakes.Engine
+) -> None:
+    engine.replies["/version"] = {**VERSION, "ApiVersion": version}
+    answer = probed()
+    assert answer.lack is Lack.SERVICE
+    assert "is no Docker engine, or broken: the reply is not that" in answer.what
+
+
+@pytest.mark.parametrize("reply", [[], {}, 5, {"Config": 5}])
+def test_a_container_of_any_other_form_is_the_engines_fault(
+    reply: object, engine: fakes.Engine
+) -> None:
+    made = {"/containers/c1/wait": {"StatusCode": 0}, "/containers/create": {"Id": "c1"}}
+    engine.created = {**made, "/images/load": {"stream": ""}, "/containers/c1/start": {"x": 1}}
+    engine.replies |= {"/containers/c1/json": reply, "/containers/c1/logs": b"?"}
+    assert "the probe program printed" in probed().what
+
+
+def test_a_redirection_to_no_address_is_the_engines_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "engine.sock"
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{path}")
+    with fakes.listening(path, fakes.replying(b"{}", "307 Elsewhere\r\nLocation: http://[::1")):
+        answer = probed()
+    assert answer.lack is Lack.SERVICE
+    assert "is no Docker engine, or broken: the reply is not that" in answer.what
+
+
 @pytest.mark.parametrize("labels", [[], {}, {"a": {}}, {"isobench.owner": 5}, "x", 5])
 def test_labels_of_any_other_form_are_no_mark(labels: object, engine: fakes.Engine) -> None:
     engine.replies["/containers/json"] = [{"Id": "x", "Labels": labels}]
     swept(cached=False)
     assert not engine.deleted
+
+
+# ---- tools that do not answer --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("tool", "kind"),
+    [
+        ("podman", "podman"),
+        ("podman", "podman-pod"),
+        ("lxc-execute", "lxc"),
+        ("qemu-system-x86_64", "qemu"),
+        ("qemu-system-aarch64", "qemu-aarch64"),
+    ],
+)
+def test_a_tool_that_hangs_is_no_bug_of_isobench(
+    tool: str, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guard, "PROBE_LIMIT", 1.0)
+    monkeypatch.setattr(deadlines, "GRACE", 1.0)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    fakes.tool(tmp_path / "bin", tool, "exec sleep 600")
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    name = TargetName(kind)
+    answer = guard.probe({name: Registry().get(kind)}, lambda *_: None)[name]
+    assert isinstance(answer, Unavailable)
+    assert answer.lack is not Lack.PLUGIN, answer
+
+
+def test_a_podman_that_hangs_is_said_to_do_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_podman, "_TRIAL", seconds(0.2))
+    monkeypatch.setattr(_podman, "_working", {})
+    monkeypatch.setattr(_podman, "remove", lambda _: "")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    fakes.tool(tmp_path / "bin", "podman", "exec sleep 600")
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    answer = PodmanTarget().probe()
+    assert isinstance(answer, Unavailable)
+    assert answer.what == "podman run does not answer"
+    with pytest.raises(SessionError, match="podman info: it does not answer"):
+        _podman.checked("info", timeout=seconds(0.2))
 
 
 # ---- temporary folders ---------------------------------------------------------------------------

@@ -57,6 +57,13 @@ def far(line: bytes) -> bytes:
     return scaled("ns", 0.5)(line)
 
 
+def hidden(line: bytes) -> bytes:
+    """Let every answer take long, and work three times as long as the clock sees."""
+    if line.startswith(b'{"i":'):
+        threading.Event().wait(0.015 + 2e-9 * int(json.loads(line)["ns"]))
+    return line
+
+
 def half(line: bytes) -> bytes:
     """Let the clock inside run at half speed."""
     for key in ("ns", "warmup_ns", "clock_ns"):
@@ -107,7 +114,34 @@ class _Session:
         return replace(done, stdout=bytes(kept))
 
 
-def measured(change: Change, folder: Path) -> Summary:
+@dataclass(frozen=True, kw_only=True)
+class BufferingTarget(LyingTarget):
+    """The same, whose output arrives when the program has ended."""
+
+    @contextlib.contextmanager
+    def open(self, stage: Stage) -> Iterator["_Buffered"]:  # type: ignore[override]
+        with NativeTarget.open(self, stage) as session:
+            yield _Buffered(session=session)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Buffered:
+    session: AgentSession
+    interactive: ClassVar[bool] = False
+
+    def run(self, command: Command, *, timeout: Nanoseconds) -> Completed:
+        if command.argv[0] != SIEVE:
+            return self.session.run(command, timeout=timeout)
+        done = self.session.run(replace(command, on_output=_forget), timeout=timeout)
+        command.on_output(done.stdout, at=None)
+        return done
+
+
+def _forget(_: bytes, /, at: int | None = None) -> None:
+    pass
+
+
+def measured(change: Change, folder: Path, kind: type[LyingTarget] = LyingTarget) -> Summary:
     """Return the summary of a short run of native and a target that lies."""
     options = RunOptions(
         targets=("liar",),
@@ -120,7 +154,7 @@ def measured(change: Change, folder: Path) -> Summary:
         output=folder,
         seed=1,
     )
-    shelf, observer = Shelf([NativeTarget(), LyingTarget(change=change)]), Observer()
+    shelf, observer = Shelf([NativeTarget(), kind(change=change)]), Observer()
     workloads = loader.select(loader.find(), [SIEVE])
     chosen = selection.choose(options, shelf, workloads, observer)
     return Lifecycle(options, shelf, observer).run(chosen).summary
@@ -161,6 +195,21 @@ def test_a_clock_at_half_speed_makes_nothing_faster(change: Change, tmp_path: Pa
     what, codes = status(measured(change, tmp_path / "run"))
     assert what != "faster"
     assert codes & {"guest-clock", "host-time"}
+
+
+def test_nothing_is_near_native_that_the_host_cannot_see(tmp_path: Path) -> None:
+    what, codes = status(measured(hidden, tmp_path / "run"))
+    assert what != "near-native"
+    assert what == "inconclusive" or "host-time" in codes
+
+
+def test_output_that_arrives_at_the_end_is_unproven(tmp_path: Path) -> None:
+    summary = measured(lambda line: line, tmp_path / "run", kind=BufferingTarget)
+    what, codes = status(summary)
+    assert what == "unproven"
+    assert "host-time" in codes
+    (cell,) = [one for one in summary.cells if one.target == "liar"]
+    assert "times the time that the host saw" in " ".join(cell.doubts)
 
 
 def test_operations_that_were_not_asked_for_are_a_wrong_answer(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@ else, controls no terminal and no job, and takes no time without end.
 """
 
 import contextlib
+import csv
+import io
 import json
 import os
 import shutil
@@ -14,16 +16,20 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from isobench.claims import condition
 from isobench.cli import _progress
-from isobench.config import bounded, parameters
-from isobench.history import entry
-from isobench.history.row import Row
+from isobench.config import bounded, parameters, redaction
+from isobench.history import alarm, entry, series
+from isobench.history import store as module
+from isobench.history.row import RANGES, SMALLEST_ERROR, Row
 from isobench.history.store import Choice, Store
 from isobench.model.errors import UsageError
 from isobench.plugins import ownership
+from isobench.report import history as words
+from isobench.report import sheet, trend
 from isobench.storage import bundle, reader, writer
 from isobench.targets.machines.ssh import SshTarget
 from tests.faults import damage
@@ -145,6 +151,76 @@ def test_an_export_replaces_the_whole_file_or_nothing(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["export.csv", "link"]
 
 
+def owned(link: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give a link to another user; or, where only root could, be another user than its owner."""
+    if os.geteuid() == 0:
+        os.chown(link, 4321, 4321, follow_symlinks=False)
+    else:
+        monkeypatch.setattr(os, "geteuid", lambda: 4321)
+
+
+@pytest.fixture
+def victim(tmp_path: Path) -> Path:
+    (tmp_path / "elsewhere").mkdir()
+    path = tmp_path / "elsewhere" / "victim"
+    path.write_text("mine")
+    return path
+
+
+def test_a_link_of_another_user_is_not_followed(
+    victim: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "second").symlink_to(victim)
+    (tmp_path / "first").symlink_to("second")
+    owned(tmp_path / "second", monkeypatch)
+    for name in ("second", "first"):
+        with pytest.raises(OSError, match="which is not followed"):
+            bounded.write(tmp_path / name, b"x")
+        with pytest.raises(OSError, match="which is not followed"):
+            bounded.check_replaceable(tmp_path / name)
+    assert victim.read_text() == "mine"
+
+
+@pytest.mark.parametrize("mode", [0o1777, 0o755])
+def test_a_link_to_a_folder_is_refused_where_everybody_may_create_it(
+    mode: int, victim: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    (shared / "link").symlink_to(victim.parent)
+    owned(shared / "link", monkeypatch)
+    shared.chmod(mode)
+    if mode == 0o1777:
+        for name in ("victim", "new", "no/folder"):
+            with pytest.raises(OSError, match=f"{shared}/link is a link of"):
+                bounded.check_links(shared / "link" / name)
+    else:
+        bounded.check_links(shared / "link" / "victim")
+
+
+def test_links_that_lead_to_themselves_are_an_error(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    with pytest.raises(OSError, match="too many symbolic links"):
+        bounded.write(tmp_path / "a", b"x")
+
+
+def test_an_export_and_a_run_are_refused_behind_a_link_of_another_user(
+    run: Path, victim: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("export.json", "results"):
+        (tmp_path / name).symlink_to(victim if name == "export.json" else victim.parent)
+        owned(tmp_path / name, monkeypatch)
+    if os.geteuid() != 0:
+        pytest.skip("only root can give a link to another user, whom another process sees")
+    export = called("report", run, "-q", "--export-json", tmp_path / "export.json")
+    fresh = called("run", "-t", "native", "-w", "cpu.sieve", "-n", "-o", tmp_path / "results")
+    for done in (export, fresh):
+        assert done.returncode == 2
+        assert "a link of user 4321, which is not followed" in done.stderr
+    assert victim.read_text() == "mine"
+
+
 # ---- texts
 
 
@@ -208,14 +284,57 @@ def test_names_of_a_run_can_be_pasted(name: str, run: Path) -> None:
 
 
 def test_no_line_is_a_command_of_a_runner() -> None:
-    for line in ("::error::x", "  ::set-output name=a::b", "##[error]x"):
-        assert not _progress._trimmed(line).lstrip().startswith(("::", "##["))
+    for line in ("::error::x", "  ::set-output name=a::b", "##[error]x", "x ##[error]x"):
+        for shown in (_progress._trimmed(line), _progress.harmless(f"a\n{line}\r\nb")):
+            assert "##[" not in shown
+            assert not [one for one in shown.split("\n") if one.lstrip().startswith("::")]
+
+
+def test_an_export_to_standard_output_controls_no_terminal_and_no_job(run: Path) -> None:
+    gap = {"kind": "gap", "block": 4, "target": "uml", "workload": "io.metadata", "cause": "failed"}
+    gap |= {"detail": "x", "hint": f"a\n::set-output name=x::evil\n##[error]{HOSTILE}b"}
+    with (run / "records.jsonl").open("a") as records:
+        records.write(json.dumps(gap) + "\n")
+    for name in ("junit", "json", "markdown", "html", "csv", "openmetrics"):
+        done = called("report", run, "-q", f"--export-{name}", "-")
+        assert done.returncode == 0, done.stderr
+        assert len(done.stdout) > 100
+        assert not [one for one in done.stdout.split("\n") if one.lstrip().startswith("::")]
+        assert not {"\x1b", "\x07", "\u202e"} & set(done.stdout)
+        assert "##[" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    "metric", ["::error::x", '=HYPERLINK("http://x")', "-1", "a\nb", "a b", "x" * 300, ""]
+)
+def test_a_metric_of_records_is_a_name(metric: str, run: Path) -> None:
+    lines = (run / "records.jsonl").read_text().splitlines()
+    line = next(one for one in lines if '"metric":"time"' in one)
+    with (run / "records.jsonl").open("a") as records:
+        records.write(json.dumps({**json.loads(line), "block": 4, "metric": metric}) + "\n")
+    found = reader.load(run)
+    assert metric not in {*found.samples["metric"]}
+    assert "its metric is not a name" in "; ".join(found.losses.first)
+
+
+def test_a_text_in_csv_is_no_formula(tmp_path: Path) -> None:
+    for text in ('=HYPERLINK("x")', "+1+cmd", "@SUM(1)", "-2+3", "\t=1"):
+        (shown,) = list(csv.DictReader(io.StringIO(sheet.csv(["a"], [{"a": text}]))))
+        assert shown["a"] == f"'{text}"
+    plain = {"a": "box", "b": -0.5, "c": "-0.5", "d": None, "e": "1e-5"}
+    assert sheet.csv([*plain], [plain]).splitlines()[1] == "box,-0.5,-0.5,,1e-5"
+    pytest.importorskip("duckdb", reason="the extra history is not installed")
+    made = Store(tmp_path / "store")
+    made.add([msgspec.structs.replace(row(0), machine_name="=1+1")])
+    made.export(tmp_path / "x.csv", Choice())
+    (cells,) = list(csv.DictReader(io.StringIO((tmp_path / "x.csv").read_text())))
+    assert cells["machine_name"] == "'=1+1"
 
 
 @pytest.mark.parametrize("stream", ["version", "reason"])
 def test_what_a_target_says_does_not_control_the_terminal(stream: str) -> None:
     assert (
-        _progress.bare(f"{stream}{HOSTILE}\x1b[2J") == f"{stream}\\x1b]0;title\\x07\\u202e\\x1b[2J"
+        redaction.bare(f"{stream}{HOSTILE}\x1b[2J") == f"{stream}\\x1b]0;title\\x07\\u202e\\x1b[2J"
     )
 
 
@@ -289,6 +408,23 @@ def store(tmp_path: Path) -> Store:
         "* REPLACE (chr(27) || '[2J' AS machine_name)",
         '* REPLACE (\'{"kernel":"\\u001b[2J"}\' AS conditions)',
         "* EXCLUDE (workload)",
+        "* REPLACE (1e308::DOUBLE AS high)",
+        "* REPLACE (0.5::DOUBLE AS low, 0.4::DOUBLE AS high)",
+        "* REPLACE (1e160::DOUBLE AS error)",
+        "* REPLACE (1e-160::DOUBLE AS error)",
+        "* REPLACE (1e308::DOUBLE AS noise)",
+        "* REPLACE (0.0::DOUBLE AS freedom)",
+        "* REPLACE (-1::BIGINT AS sessions)",
+        "* REPLACE (5 AS target)",
+        "* REPLACE ('no' AS quick)",
+        "* REPLACE ('yes' AS complete)",
+        "* REPLACE (1.5::DOUBLE AS blocks)",
+        "* REPLACE ('3' AS sessions)",
+        "* REPLACE ([1, 2] AS place)",
+        "* REPLACE ('2026-02-30T02:00:00Z' AS started, '2026-02' AS month)",
+        "* REPLACE ('2026-01-01T25:00:00Z' AS started)",
+        "* REPLACE (repeat('x', 1 << 21) AS link)",
+        "* REPLACE ('{\"x\":\"' || repeat('x', 1 << 21) || '\"}' AS conditions)",
     ],
 )
 def test_a_foreign_file_of_a_store_is_named(expression: str, store: Store) -> None:
@@ -312,6 +448,55 @@ def test_what_is_no_file_of_a_store_is_named_and_not_read(kind: str, store: Stor
         {"fifo": os.mkfifo, "folder": os.mkdir}[kind](other)
     with pytest.raises(UsageError, match=r"run-zz\.parquet is not a regular file"):
         store.rows()
+
+
+@pytest.mark.parametrize("bound", ["_MOST_ROWS", "_MOST_CHOSEN"])
+def test_equal_rows_without_end_are_refused_before_they_are_objects(
+    bound: str, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, bound, 1000)
+    made: list[int] = []
+    monkeypatch.setattr(module, "Row", lambda *_: made.append(1))
+    foreign(store, "* EXCLUDE (i)", ", range(1001) t(i)")
+    with pytest.raises(UsageError, match="1,001 rows of cells"):
+        store.rows()
+    assert not made
+
+
+@pytest.mark.parametrize("part", ["machine", "month"])
+def test_no_folder_of_a_store_is_a_link(part: str, store: Store, tmp_path: Path) -> None:
+    (path,) = store.folder.rglob("run-*.parquet")
+    folder = path.parent if part == "month" else path.parent.parent
+    elsewhere = folder.rename(tmp_path / "elsewhere")
+    before = sorted(tmp_path.rglob("*.parquet"))
+    folder.symlink_to(elsewhere)
+    for call in (store.rows, lambda: store.prune("2030"), lambda: store.add([row(1)])):
+        with pytest.raises(UsageError, match=f"{part}=[^/]+ is not a folder of the store"):
+            call()
+    assert sorted(tmp_path.rglob("*.parquet")) == before
+
+
+def ends(place: int) -> dict[str, float]:
+    """Return the least or the largest numbers that a row may have."""
+    found = {name: pair[place] for name, pair in RANGES.items() if name not in ("place", "mean")}
+    return found | {"low": RANGES["low"][0], "high": RANGES["high"][1]}
+
+
+def test_everything_can_be_computed_of_what_a_row_may_have(store: Store) -> None:
+    for night in range(1, 13):
+        few = RANGES["mean"][night % 2]
+        numbers = {**ends(night // 2 % 2), "mean": few}
+        numbers["error"] = (0.0, SMALLEST_ERROR, *RANGES["error"])[night % 4]
+        store.add([row(night, **numbers), row(night, target="podman", place=1)])
+    rows = store.rows()
+    found = series.series_of(rows)
+    assert trend.render(found, "x")
+    assert words.trend(found, "x").closing
+    assert words.trend_document(found)
+    for base in (2, 5, 12):
+        run = [one for one in rows if one.run == f"run-{base}"]
+        judged = alarm.judge(run, rows)
+        assert words.findings(alarm.confirm(judged, run, rows)).closing
 
 
 @pytest.mark.parametrize("kind", ["fifo", "device"])

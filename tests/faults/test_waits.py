@@ -204,6 +204,21 @@ def test_an_interruption_of_a_probe_ends_isobench_and_what_it_has_started(
     demand_none_sleeps()
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=lambda s: s.name)
+def test_a_command_that_measures_nothing_ends_in_order_too(
+    number: signal.Signals, tmp_path: Path
+) -> None:
+    fakes.tool(tmp_path / "bin", "bwrap", NEVER)
+    process = isobench("doctor", "bubblewrap", path=tmp_path / "bin")
+    while not sleepers():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=100)
+    assert (process.returncode, err) == (130, b"interrupted\n")
+    demand_none_sleeps()
+
+
 def test_the_time_limit_holds_while_targets_are_looked_for(tmp_path: Path) -> None:
     fakes.tool(tmp_path / "bin", "bwrap", NEVER)
     words = ("run", "-t", "bubblewrap", "-w", "cpu.sieve", "-o", str(tmp_path / "run"))

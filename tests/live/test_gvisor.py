@@ -1,16 +1,10 @@
 """gVisor itself: its variants, and container engines that use it."""
 
-import json
 import os
 import shutil
-import subprocess
-import tempfile
-import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from isobench.evidence import prove
@@ -19,6 +13,7 @@ from isobench.model.units import seconds
 from isobench.payload import wire
 from isobench.plugins.api import Target, Witness
 from isobench.plugins.registry import Registry
+from tests import dockerd
 from tests.conftest import PROGRAM, Staged, sentence
 from tests.live.conftest import Command as Program
 
@@ -109,50 +104,12 @@ def test_podman_with_runsc_is_a_sandbox_with_its_own_column(isobench: Program, a
 
 
 @pytest.fixture
-def short_folder() -> Iterator[Path]:
-    """A folder with a short path: containerd's sockets lie deep in it, and the path of a socket has
-    107 bytes at most (unix(7)), which pytest's own folders in parallel runs use up.
-    """
-    with tempfile.TemporaryDirectory(prefix="isobench-", dir="/tmp") as folder:
-        yield Path(folder)
-
-
-@pytest.fixture
-def daemon(short_folder: Path) -> Iterator[str]:
+def daemon() -> Iterator[str]:
     """A separate dockerd with runsc and, if installed, crun."""
-    if os.geteuid() != 0 or shutil.which("dockerd") is None:
-        pytest.skip(
-            "a dockerd of the test's own needs root and dockerd; isobench doctor --install docker"
-        )
     runsc = {"path": shutil.which("runsc"), "runtimeArgs": ["--network=none"]}
-    settings = {"runtimes": {"runsc": runsc, "crun": {"path": shutil.which("crun") or "crun"}}}
-    (short_folder / "daemon.json").write_text(json.dumps(settings))
-    at = f"unix://{short_folder}/docker.sock"
-    log = (short_folder / "log").open("wb")
-    process = subprocess.Popen(
-        [
-            *("dockerd", "--host", at, "--config-file", str(short_folder / "daemon.json")),
-            *("--data-root", str(short_folder / "data"), "--exec-root", str(short_folder / "exec")),
-            *("--pidfile", str(short_folder / "pid"), "--bridge=none", "--iptables=false"),
-        ],
-        stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-    )  # fmt: skip
-    try:
-        end = time.monotonic() + 60
-        while not (short_folder / "docker.sock").exists():
-            if process.poll() is not None or time.monotonic() > end:
-                lines = (short_folder / "log").read_text().splitlines() or [
-                    "no log within a minute"
-                ]
-                pytest.skip(f"a separate dockerd does not start here: {lines[-1]}")
-            time.sleep(0.1)
-        yield at
-    finally:
-        log.close()
-        family = psutil.Process(process.pid).children(recursive=True)
-        process.terminate()
-        process.wait(60)
-        psutil.wait_procs(family, timeout=20)
+    crun = {"path": shutil.which("crun") or "crun"}
+    with dockerd.private({"runtimes": {"runsc": runsc, "crun": crun}}) as made:
+        yield made.host
 
 
 def test_docker_runs_containers_with_every_configured_runtime(

@@ -149,6 +149,27 @@ def test_a_figure_is_read_with_the_keyboard(
     assert faults == []
 
 
+def test_the_axis_of_a_single_run_is_its_day(
+    tmp_path: Path, opened: Open, faults: list[str]
+) -> None:
+    rows, _ = bench_history.history(seed=0)
+    path = tmp_path / "trend.html"
+    trend.write(path, series.series_of([row for row in rows if row.run == rows[0].run]), "one run")
+    page = first_figure(opened(path))
+    # The axis itself is a drawing: what it is drawn from is read back from where the pointer is.
+    places = []
+    for at in (0.02, 0.5, 0.98):
+        box = page.locator(".plot .u-over").first.bounding_box()
+        assert box is not None
+        page.mouse.move(box["x"] + at * box["width"], box["y"] + 40)
+        places.append(page.locator(".u-cursor-pt").first.evaluate("dot => dot.style.transform"))
+    assert len(set(places)) == 1  # there is one run to be read, and it is in the middle
+    x = float(places[0].removeprefix("translate(").partition("px")[0])
+    assert abs(x - box["width"] / 2) < 10
+    assert page.locator(".readout").first.inner_text().startswith(rows[0].started[:10])
+    assert faults == []
+
+
 def test_hovering_shows_the_run_below_the_pointer(history_page: Path, opened: Open) -> None:
     page = first_figure(opened(history_page))
     page.locator(".plot .u-over").first.hover()

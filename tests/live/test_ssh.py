@@ -527,12 +527,23 @@ def test_without_start_and_stop_commands_nothing_can_be_launched(
         target.launch(one.stage, one.command("_startup", "cafe"), timeout=TIMEOUT)  # type: ignore[attr-defined]
 
 
-def test_a_machine_that_does_not_start_is_an_error_and_is_stopped(
+def test_a_machine_that_does_not_start_is_an_error_and_nothing_is_stopped(
     host_off: Host, staged: Make
 ) -> None:
     target = host_off.target(**host_off.life | {"start": "/bin/false"})
     opening = target.open(staged(target).stage)
     with pytest.raises(SessionError, match="cannot be started: /bin/false"), opening:
+        pass
+    assert (stops(host_off), notes()) == (0, [])
+
+
+def test_a_machine_that_a_failing_start_command_has_started_is_stopped(
+    host_off: Host, staged: Make
+) -> None:
+    start = f"sh -c '{host_off.folder}/start; exit 1'"
+    target = host_off.target(**host_off.life | {"start": start})
+    opening = target.open(staged(target).stage)
+    with pytest.raises(SessionError, match="cannot be started: sh"), opening:
         pass
     assert (stops(host_off), notes()) == (1, [])
 

@@ -190,7 +190,9 @@ class Synthetic:
 
     def _entries(self) -> list[dict[str, Any]]:
         entries: list[dict[str, Any]] = []
-        for name in self.workloads:
+        # run.json names the workloads of all cells, those without a number too.
+        gaps = (gap.workload for gap in self.gaps)
+        for name in dict.fromkeys((*self.workloads, *gaps)):
             entry: dict[str, Any] = {
                 "name": name,
                 "class": name.partition(".")[0],
@@ -219,9 +221,10 @@ class Synthetic:
                     slower = 1 + self.half * ((block + side) % 2)
                     seconds = met * own * slower * math.exp(rng.gauss(0, self.noise))
                     yield from self._visit(block, label, workload, seconds)
-                    for metric, span in (("span.host", 1000), ("overlap", 1000 * self.overlap)):
+                    span = ITERATIONS * seconds * OPERATIONS * 1e9
+                    for metric, value in (("span.host", span), ("overlap", span * self.overlap)):
                         yield sample(
-                            block, label, workload, round(span), metric=metric, clock=Clock.HOST
+                            block, label, workload, round(value), metric=metric, clock=Clock.HOST
                         )
 
     def _visit(self, block: int, target: str, workload: str, seconds: float) -> Iterable[Sample]:

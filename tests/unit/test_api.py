@@ -1,5 +1,6 @@
 """The Python interface: runs as frames, runs compared, and what a run is asked for."""
 
+import errno
 import shutil
 import subprocess
 import sys
@@ -15,8 +16,10 @@ from isobench import api
 from isobench.comparison.result import Comparison
 from isobench.config.options import RunOptions
 from isobench.model.errors import UsageError
+from isobench.plugins import ownership
 from isobench.report.write import Outcome
 from isobench.run import cleanup, lifecycle, selection
+from isobench.run.inside import Inside
 
 Write = Callable[..., Path]
 CLAIMS = """
@@ -102,6 +105,10 @@ def test_runs_are_compared_as_the_command_line_does(synthetic: Write) -> None:
     assert found.changes
     with pytest.raises(UsageError):
         isobench.compare(base, base)
+    wrong: Any
+    for wrong in (5, 1, 0, -1.0, float("nan"), float("inf"), "5%", None):
+        with pytest.raises(UsageError, match=r"minimum_effect is a share .* 0\.05 is 5 %"):
+            isobench.compare(base, head, minimum_effect=wrong)
 
 
 # ---- what a run is asked for ---------------------------------------------------------------------
@@ -161,6 +168,9 @@ def test_a_budget_is_seconds_or_a_text(
         ({"claims": "/nowhere.toml"}, "/nowhere.toml"),
         ({"config": "/nowhere.toml"}, "/nowhere.toml"),
         ({"folders": ["/nowhere"]}, "/nowhere"),
+        ({"margin": 5}, "margin is a share between 0 and 1, where 0.05 is 5 %, not 5"),
+        ({"margin": float("nan")}, "margin is a share"),
+        ({"margin": "5%"}, "margin is a share"),
     ],
 )
 def test_what_makes_no_sense_is_refused_before_anything_starts(
@@ -179,3 +189,41 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
     code = "import sys, isobench; print(sorted({'pandas', 'numpy', 'msgspec'} & {*sys.modules}))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_the_folder_of_programs_of_ones_own_has_an_owner_and_goes_with_the_sessions() -> None:
+    inside = Inside("native")
+    folder = inside._folder
+    assert ownership.owner_of(folder.name) == ownership.mine()
+    inside.close()
+    assert not folder.exists()
+
+
+def test_a_second_run_of_the_process_at_the_same_time_is_refused(
+    asked: list[RunOptions], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused: list[str] = []
+
+    def choose(*_: object) -> None:
+        if not refused:
+            refused.append("")
+            with pytest.raises(UsageError) as caught:
+                isobench.measure(["docker"], ["cpu"])
+            refused[0] = str(caught.value)
+
+    monkeypatch.setattr(selection, "choose", choose)
+    isobench.measure(["docker"], ["cpu"])
+    assert "is running already" in refused[0]
+    assert len(asked) == 1
+
+
+@pytest.mark.usefixtures("asked")
+def test_a_step_that_cannot_be_shown_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def say(_: str) -> None:
+        raise OSError(errno.EIO, "the terminal is closed")
+
+    def prepare(_chosen: object, _options: object, hand_on: Callable[[str], None]) -> None:
+        hand_on("a step")
+
+    monkeypatch.setattr(selection, "prepare", prepare)
+    assert isinstance(isobench.measure(["docker"], ["cpu"], say=say), isobench.Run)

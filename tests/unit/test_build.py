@@ -1,22 +1,29 @@
 """C sources -> programs: built once, cached by everything that goes in."""
 
+import contextlib
 import importlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from isobench.config import paths
 from isobench.model import Abi, Workload, host_abi
 from isobench.model.errors import PayloadError
 from isobench.payload import build, compiler, shipped, wire
+from isobench.plugins import deadlines, ownership
 from isobench.targets.machines import _facts
 from isobench.workloads import loader
+from tests import waiting
 
 ECHO = """
 #include "isobench.h"
@@ -389,3 +396,71 @@ def test_an_abi_without_a_toolchain_is_told_with_what_to_do(source: Path) -> Non
     assert "isobench.payload.build.add_toolchain" in caught.value.hint
     assert build.without_toolchain(Abi("s390x-linux"))
     assert build.without_toolchain(Abi.ELF_X86_64) == build.without_toolchain(None) == ""
+
+
+def test_what_is_being_built_has_an_owner(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+
+    def compile_to(target: Path, *_: object, prefix: str, **__: object) -> None:
+        seen.append(prefix)
+        target.write_bytes(b"")
+
+    monkeypatch.setattr(compiler, "compile_to", compile_to)
+    source.write_text(f"/* {source} */")
+    build.build("unit.owned", source, Abi.ELF_X86_64)
+    assert [ownership.owner_of(f"{prefix}x") for prefix in seen] == [ownership.mine()]
+
+
+SLOW = """#!/bin/sh
+echo >> {folder}/started
+exec sleep 600
+"""
+
+
+def test_an_interruption_ends_running_compilers_and_starts_no_other(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow, started = tmp_path / "zig", tmp_path / "started"
+    slow.write_text(SLOW.format(folder=tmp_path))
+    slow.chmod(0o755)
+    monkeypatch.setattr(compiler, "_zig", lambda: (slow, "slow"))
+    monkeypatch.setattr(build.os, "cpu_count", lambda: 2)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def interrupt() -> None:
+        while not started.exists() or len(started.read_text()) < 2:
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    def make(job: build.Job) -> None:
+        compiler.compile_to(
+            tmp_path / "made", job.program, source, job.abi, libc=False, store=tmp_path / "store"
+        )
+
+    jobs = [
+        build.Job(program=f"p{n}", source=source, abi=Abi.ELF_X86_64, libc=False) for n in range(9)
+    ]
+    threading.Thread(target=interrupt, daemon=True).start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            build.side_by_side(make, jobs)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert len(started.read_text()) == 2
+    assert [
+        each for each in psutil.Process().children(recursive=True) if each.name() == "sleep"
+    ] == []
+    assert not [*tmp_path.glob("isobench-build-*")]
+
+
+def test_what_a_compiler_leaves_behind_ends_at_its_time_limit(tmp_path: Path) -> None:
+    note = tmp_path / "number"
+    # It has ended long before, and its child holds its streams.
+    leaves = ["sh", "-c", f"sleep 600 & echo $! > {note}"]
+    with deadlines.watched(1), pytest.raises(subprocess.TimeoutExpired):
+        compiler._executed(leaves, {"PATH": os.environ["PATH"]})
+    end = time.monotonic() + waiting.PATIENCE
+    with contextlib.suppress(psutil.NoSuchProcess):
+        while psutil.Process(int(note.read_text())).status() != psutil.STATUS_ZOMBIE:
+            assert time.monotonic() < end
+            time.sleep(0.01)

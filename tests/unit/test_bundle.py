@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from isobench.storage import reader
+from isobench.config import redaction
+from isobench.storage import bundle, reader
 
 Write = Callable[..., Path]
 Call = Callable[..., Any]
@@ -56,6 +57,59 @@ def test_the_file_is_named_by_the_run_and_stays_in_the_folder(
     monkeypatch.chdir(tmp_path)
     assert isobench("pack", run).code == 0
     assert (tmp_path / "20261101T020000Z-aaaaaa.zip").is_file()
+
+
+def test_a_file_that_nobody_named_is_replaced_only_by_the_same_run(
+    run: Path, synthetic: Write, isobench: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    other = synthetic(name="other", about={"id": "backup", "seed": 5})
+    for mine in ("a letter", "zip"):
+        if mine == "zip":  # of another run with this id
+            further = synthetic(name="own", about={"id": "backup", "seed": 6})
+            assert isobench("pack", further, "-o", "backup.zip").code == 0
+        else:
+            Path("backup.zip").write_text(mine)
+        before = Path("backup.zip").read_bytes()
+        done = isobench("pack", other)
+        assert done.code == 2
+        assert "isobench pack -o backup.zip" in done.words
+        assert Path("backup.zip").read_bytes() == before
+    assert isobench("pack", other, "-o", "backup.zip").code == 0
+    assert isobench("pack", other).code == 0
+    assert isobench("pack", other, "--redact").code == 0
+
+
+def test_the_folder_in_a_bundle_is_below_where_it_is_unpacked(
+    synthetic: Write, isobench: Call, tmp_path: Path
+) -> None:
+    isobench("pack", synthetic(about={"id": ".."}), "-o", tmp_path / "x.zip")
+    with zipfile.ZipFile(tmp_path / "x.zip") as archive:
+        assert not [name for name in archive.namelist() if name.startswith((".", "/"))]
+
+
+def test_files_of_any_length_are_packed_in_pieces(
+    run: Path, isobench: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bundle, "_PIECE", 1000)
+    key = "-----BEGIN PRIVATE KEY-----\n" + "hunter22\n" * 50 + "-----END PRIVATE KEY-----\n"
+    log = "a line\n" * 130 + key + "x" * 5000 + "\n" + "password=hunter22 \n" * 1000
+    (run / "logs" / "box.log").write_text(log)
+    with (run / "records.jsonl").open("ab") as records:
+        records.write(b"x" * (6 << 20) + b"\n")
+    read: list[int] = []
+    pieces = bundle._pieces
+    monkeypatch.setattr(
+        bundle, "_pieces", lambda source: (read.append(len(p)) or p for p in pieces(source))
+    )
+    isobench("pack", run, "-o", tmp_path / "x.zip")
+    assert max(read) < 10_000
+    with zipfile.ZipFile(tmp_path / "x.zip") as archive:
+        packed = {name.partition("/")[2]: archive.read(name) for name in archive.namelist()}
+    assert packed["logs/box.log"].decode() == redaction.text(log)
+    assert b"hunter22" not in packed["logs/box.log"]
+    whole = (run / "records.jsonl").read_bytes().rpartition(b"xxx")[0].rstrip(b"x")
+    assert packed["records.jsonl"] == whole + b"\0too long\n"
 
 
 def test_latest_is_the_newest_run(

@@ -82,6 +82,38 @@ def test_a_cache_in_a_folder_that_everyone_may_write_is_refused(home: Path) -> N
         cache.folder()
 
 
+@as_root
+def test_root_makes_nothing_in_the_home_of_another_user(home: Path, tmp_path: Path) -> None:
+    os.chown(tmp_path, NOBODY, NOBODY)
+    with pytest.raises(UsageError, match=f"{tmp_path}: it belongs to nobody") as caught:
+        cache.made("payloads")
+    assert caught.value.hint.startswith("sudo -H")
+    assert not home.parent.exists()
+
+
+def test_a_user_whose_cache_belongs_to_another_is_told_how_to_get_it_back(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home.mkdir(parents=True)
+    monkeypatch.setattr(os, "geteuid", lambda: NOBODY)
+    with pytest.raises(UsageError, match="it belongs to") as caught:
+        cache.made()
+    assert f"sudo chown -R $(id -un) {home}; or sudo rm -r {home}" in caught.value.hint
+
+
+def test_a_parent_that_others_may_write_is_named_in_the_hint(home: Path, tmp_path: Path) -> None:
+    tmp_path.chmod(0o777)
+    with pytest.raises(UsageError, match=f"{tmp_path}: everyone may write it") as caught:
+        cache.made()
+    assert caught.value.hint.startswith(f"chmod go-w {tmp_path}; ")
+    assert not home.parent.exists()
+    home.mkdir(parents=True)
+    cache._check.cache_clear()
+    with pytest.raises(UsageError, match=f"{tmp_path}: everyone may write it") as caught:
+        cache.made()
+    assert caught.value.hint.startswith(f"chmod go-w {tmp_path}; ")
+
+
 @pytest.mark.parametrize("damage", [b"", b"#!/bin/sh\nid > /tmp/x\n"])
 def test_a_kept_file_that_was_changed_is_not_used(damage: bytes) -> None:
     path = cache.made("payloads") / "program"

@@ -22,7 +22,8 @@ def test_the_sentence_follows_the_evidence_of_each_target(example: Summary) -> N
     assert call_paths(look_up(example)) == (
         "System calls are served by the host's kernel after a seccomp filter in docker, podman and"
         " landlock; by the host's kernel alone, as natively, in bubblewrap; by a kernel that is"
-        " itself a process of the host in gvisor and uml; by the host's kernel through an"
+        " itself a process of the host in gvisor (which intercepts them by ptrace) and uml; by the"
+        " host's kernel through an"
         " implementation of the Windows API in wine; by the host's kernel, with each instruction"
         " and call translated, in qemu-user-aarch64; by the kernel of a machine whose instructions"
         " are translated in qemu."

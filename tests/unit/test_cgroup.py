@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from isobench.plugins import ownership
 from isobench.targets.containers import _oscontainer, kubernetes, namespaces
 from isobench.targets.shared import cgroups
 
@@ -159,3 +160,18 @@ def test_a_process_that_ends_during_the_search_for_a_container_is_no_error(
     (tmp_path / "2" / "cgroup").write_text("0::/pod/c0ffee")
     (tmp_path / "2" / "stat").write_text("2 (init) S 0 0")
     assert kubernetes.ancestors("c0ffee", tmp_path) == ["init"]
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("cpu_quota", 0.5), ("memory", "64MiB"), ("pids", 16)]
+)
+def test_a_limit_that_no_cgroup_takes_makes_a_target_unavailable(
+    option: str, value: object, tree: Path
+) -> None:
+    target: Any = namespaces.NamespacesTarget
+    assert target(**{option: value})._not_limited() == [option]
+    assert target()._not_limited() == []  # the default of pids need not hold
+    assert [*(tree / "memory").glob(f"{ownership.mine()}*")] == []
+    # What a limit is, as the kernel prints it.
+    assert not any(map(namespaces._is_limit, ("max 100000", "-1", "")))
+    assert all(map(namespaces._is_limit, ("50000 100000", "16")))

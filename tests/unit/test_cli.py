@@ -20,6 +20,7 @@ import pytest
 
 from isobench import __version__, stats
 from isobench.cli import _front, _help, _progress, compare
+from isobench.cli import run as run_module
 from isobench.config import parameters, paths
 from isobench.config.options import RunOptions
 from isobench.model import Cause, Gap, Lack, Leftover, Technology, Unavailable
@@ -75,7 +76,11 @@ def refused(done: Done, *words: str, code: int = 2) -> None:
 
 
 def in_a_process(*argv: str, **options: Any) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-m", "isobench", *argv]
+    return of_python("-m", "isobench", *argv, **options)
+
+
+def of_python(*argv: str, **options: Any) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, *argv]
     return subprocess.run(
         command, capture_output=True, text=True, check=False, timeout=60, **options
     )
@@ -115,6 +120,50 @@ def test_help_answers_without_any_heavy_library() -> None:
     )
     assert "loaded: []" in done.stdout
     assert all(name in done.stdout for name in COMMANDS)
+
+
+BLAS = """
+import ctypes, os
+from isobench import cli
+
+def command():
+    libc = ctypes.CDLL(None)
+    libc.getenv.restype = ctypes.c_char_p
+    print(libc.getenv(b"OPENBLAS_NUM_THREADS"), os.environ.get("OPENBLAS_NUM_THREADS"))
+
+cli._command = command
+cli.main()
+"""
+
+
+@pytest.mark.parametrize(("users", "seen"), [(None, "b'1' None"), ("3", "b'3' 3")])
+def test_a_library_is_told_to_start_no_threads_and_what_isobench_starts_is_not(
+    users: str | None, seen: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
+    if users is not None:
+        monkeypatch.setenv("OPENBLAS_NUM_THREADS", users)
+    assert of_python("-c", BLAS).stdout.strip() == seen
+
+
+LIMITED = """
+import os, resource, sys
+
+limit = int(sys.argv[2])
+resource.setrlimit(getattr(resource, sys.argv[1]), (limit, limit))
+os.execv(sys.executable, [sys.executable, "-m", "isobench", "report", "none"])
+"""
+
+
+@pytest.mark.parametrize(("lack", "limit"), [("RLIMIT_AS", 100 << 20), ("RLIMIT_NOFILE", 4)])
+def test_no_lack_of_memory_or_descriptors_has_the_exit_code_of_a_regression(
+    lack: str, limit: int
+) -> None:
+    done = of_python("-c", LIMITED, lack, str(limit))
+    assert done.returncode == 6, done.stderr
+    assert done.stderr.startswith("isobench: ")
+    assert "ulimit -v, -n" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_the_package_can_be_run_as_a_program() -> None:
@@ -291,6 +340,7 @@ def test_a_wrong_value_is_refused_with_its_option(argv: tuple[str, str], isobenc
             ("'claims'", "claim, documents, regression, error,"),
         ),
         (("--config", "missing.toml"), ("missing.toml", "No such file", "name a readable file")),
+        (("-t", "native", "--fail-on", "regression"), ("native alone", "--targets NAME")),
     ],
 )
 def test_wrong_options_are_refused_with_a_hint(
@@ -299,6 +349,11 @@ def test_wrong_options_are_refused_with_a_hint(
     done = isobench("run", "-q", *argv)
     refused(done, *words)
     assert "→" in done.err
+
+
+@pytest.mark.parametrize("argv", [("run", "-o"), ("run", "--claims"), ("pack", "-o"), ("report",)])
+def test_a_path_is_no_standard_stream(argv: tuple[str, ...], isobench: Run) -> None:
+    refused(isobench(*argv, "-"), "standard stream", "./-")
 
 
 @pytest.mark.parametrize(
@@ -515,6 +570,12 @@ def cut_short(synthetic: Write) -> Callable[..., Path]:
         about = json.loads((path / "run.json").read_text())
         about |= {"interrupted": True, "budget_seconds": 300.0, "elapsed_seconds": 60.0}
         (path / "run.json").write_text(json.dumps(about | {"blocks_wanted": 12} | more))
+        plan = json.loads((path / "plan.json").read_text())
+        last = plan["blocks"][-1]
+        number = last["number"] + 1
+        visits = [{**visit, "block": number} for visit in last["visits"]]
+        plan["blocks"].append({**last, "number": number, "visits": visits})
+        (path / "plan.json").write_text(json.dumps(plan))
         return path
 
     return write
@@ -578,6 +639,22 @@ def test_resuming_on_cpus_that_cannot_be_used_is_refused(
 ) -> None:
     path = cut_short(affinity=[4000])
     refused(isobench("run", "-q", "--resume", path), "CPU 4000 cannot be used here")
+
+
+def test_resuming_ends_as_the_earlier_run_would_have(
+    run_options_of: RunOptionsOf, cut_short: Callable[..., Path]
+) -> None:
+    path = str(cut_short(precision=0.0, until="decided"))
+    options = run_options_of("--resume", path)
+    assert (options.precision, options.until) == (0.0, "decided")
+    assert run_options_of("--resume", path, "--target-precision", "1%").precision == 0.01
+
+
+def test_resuming_a_run_whose_time_is_over_has_time_for_a_block(
+    run_options_of: RunOptionsOf, cut_short: Callable[..., Path]
+) -> None:
+    # Shares of the budget are divided by it.
+    assert run_options_of("--resume", str(cut_short(elapsed_seconds=500.0))).budget > 0
 
 
 def test_resuming_accepts_more_time(
@@ -725,6 +802,19 @@ def test_the_exit_code_shows_how_a_run_ended(
         missing={("docker", "cpu.sha256"): frozenset(range(8))},
     )
     assert measured(path, "-q", *fail_on, **options).code == code
+
+
+def test_an_export_that_cannot_be_written_leaves_a_run_its_exit_code(
+    measured: Measured, synthetic: Write, tmp_path: Path
+) -> None:
+    path = synthetic({("docker", "cpu.sieve"): 3.0})
+    words = ("-q", "--export-json", "/dev/full", "--export-csv", str(tmp_path / "all.csv"))
+    for fail_on, code in (((), 2), (("--fail-on", "documents"), 1)):
+        done = measured(path, *words, *fail_on)
+        assert done.code == code
+        assert "/dev/full: No space left on device" in done.err
+        assert (tmp_path / "all.csv").is_file()
+    assert measured(path, *words, interrupted=True).code == 130
 
 
 def test_an_interrupted_run_prints_that_it_was_interrupted(
@@ -1529,3 +1619,47 @@ def test_noise_refuses_a_folder_that_is_not_a_run(isobench: Run) -> None:
     refused(isobench("noise", "nowhere"), "nowhere is not a run")
     refused(isobench("noise", "latest"), "nothing has been measured")
     refused(isobench("noise", "--fail-on", "claim"), "'claim'", "noisy")
+
+
+# ---- run: what resuming keeps
+
+
+@pytest.mark.parametrize(
+    ("words", "kept"),
+    [
+        (("-o", "other"), "the folder"),
+        (("--seed", "7"), "the seed of the earlier run, 77"),
+        (("--launch", "reuse"), "the launch of the earlier run, auto"),
+    ],
+)
+def test_resuming_refuses_what_contradicts_the_run(
+    words: tuple[str, ...],
+    kept: str,
+    isobench: Run,
+    cut_short: Callable[..., Path],
+    two_targets: None,
+) -> None:
+    done = isobench("run", "--resume", cut_short(launch="auto"), *words)
+    assert done.code == 2
+    assert f"--resume keeps {kept}" in done.words
+
+
+def test_a_seed_of_the_environment_contradicts_no_run(
+    isobench: Run,
+    cut_short: Callable[..., Path],
+    two_targets: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("ISOBENCH_SEED", "7")
+    monkeypatch.setattr(run_module, "_measured", lambda *_: None)
+    assert isobench("run", "--resume", cut_short()).code == 0
+
+
+def test_a_run_with_all_blocks_of_its_plan_is_not_resumed(
+    isobench: Run, synthetic: Write, two_targets: None
+) -> None:
+    path = synthetic({("jar", "cpu.sieve"): 1.0}, blocks=4)
+    done = isobench("run", "--resume", path, "--budget", "20s")
+    assert done.code == 5
+    assert "is complete: its plan has 4 blocks" in done.words
+    assert "--budget" not in done.words

@@ -17,6 +17,12 @@ def enter_environment(name: str, **environment: str) -> dict[str, str]:
     return dict(distrobox._Box(name=name, environment=environment).enter_environment)
 
 
+def test_an_image_is_a_name_and_no_option_of_podman() -> None:
+    assert distrobox.DistroboxTarget(image="debian:12").image == "debian:12"
+    with pytest.raises(ValueError, match="write the name of an image"):
+        distrobox.DistroboxTarget(image="--help")
+
+
 def test_each_box_is_entered_with_its_own_home(home: Path) -> None:
     """`distrobox enter` deletes ~/.cache/.*.fifo, which another one may be reading."""
     one, two = (Path(enter_environment(name, HOME=str(home))["HOME"]) for name in ("one", "two"))

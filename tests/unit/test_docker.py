@@ -26,9 +26,33 @@ def test_a_missing_daemon_leaves_no_socket_open(
     assert not [warning for warning in caught if "unclosed" in str(warning.message)]
 
 
+@pytest.mark.parametrize(
+    "address",
+    [
+        *("tcp://[::1:x@", "tcp://me:dsecret#111@127.0.0.1:1", "tcp://me:dsecret-1/22@127.0.0.1:1"),
+        *("nowhere://x", "fd://", "tcp://", "tcp://host", "tcp://host:99999"),
+    ],
+)
+def test_a_docker_host_that_is_no_address_is_said_to_be_none(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", address)
+    answer = DockerTarget().probe()
+    assert isinstance(answer, Unavailable)
+    assert answer.what == "DOCKER_HOST is not the address of a Docker engine"
+    assert answer.hint.startswith("unset DOCKER_HOST, or write it as in unix:///")
+
+
 def test_a_daemon_that_refuses_is_not_said_to_be_missing() -> None:
     answer = docker._unreachable(APIError("no space left on device"))
     assert answer.what.endswith("refuses: no space left on device")
+
+
+def test_a_secret_with_a_tab_is_left_out_of_what_the_engine_says(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("DB_PASSWORD", "tabby\tsecret")
+    assert docker._message(APIError("no login \n with tabby\tsecret")) == "no login with ***"
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ it.
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -187,12 +188,20 @@ def test_further_arguments_precede_the_program(one: Stage) -> None:
 LISTED = """7:me:isobench-abcdef-7-9-0a:firejail --name=isobench-abcdef-7-9-0a -- x
 8:me::firejail --name=isobench-none -- y
 9:me:browser:firejail a:isobench-b-1-1-1:c
-10:me:isobench-abcdef-8-9-0b:firejail z"""
+10:me:isobench-abcdef-10-9-0b:firejail z"""
 
 
-def swept(monkeypatch: pytest.MonkeyPatch, error: str) -> tuple[list[int], list[str]]:
+STARTED = [(pid, [f"--name=isobench-abcdef-{pid}-9-0{end}"]) for pid, end in ((7, "a"), (10, "b"))]
+
+
+def swept(
+    monkeypatch: pytest.MonkeyPatch,
+    error: str,
+    started: Sequence[tuple[int, Sequence[str]]] = STARTED,
+) -> tuple[list[int], list[str]]:
     ended: list[int] = []
     monkeypatch.setattr(processes, "output_of", lambda _: LISTED)
+    monkeypatch.setattr(processes, "own", lambda _: started)
     monkeypatch.setattr(processes, "terminate", lambda pid: ended.append(pid) or error)
     found = FirejailTarget().sweep(lambda owner: owner != "isobench-abcdef-7-9", cached=False)
     removed = [*map(str, found)]
@@ -201,6 +210,16 @@ def swept(monkeypatch: pytest.MonkeyPatch, error: str) -> tuple[list[int], list[
 
 def test_only_sandboxes_of_dead_runs_are_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     assert swept(monkeypatch, "") == ([7], ["sandbox isobench-abcdef-7-9-0a"])
+
+
+@pytest.mark.parametrize(
+    "started", [[], [(7, ["--name=isobench-abcdef-7-9-0b"])], [(7, [])], [(8, STARTED[0][1])]]
+)
+def test_a_line_that_is_no_sandbox_of_this_user_ends_nothing(
+    started: list[tuple[int, list[str]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Arguments of any process can have a newline, and then a line like one of firejail."""
+    assert swept(monkeypatch, "", started) == ([], [])
 
 
 def test_a_sandbox_that_could_not_be_ended_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:

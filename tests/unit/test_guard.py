@@ -1,7 +1,9 @@
 """Whatever a plug-in does wrong is reported as its distribution's fault; nothing ends with it."""
 
 import asyncio
+import errno
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -10,12 +12,16 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
+from isobench.cli import _progress
+from isobench.cli._errors import run_guarded
+from isobench.config import paths
 from isobench.config.options import RunOptions
 from isobench.model import (
     Available,
@@ -28,16 +34,18 @@ from isobench.model import (
     Need,
     Record,
     Sample,
+    Stage,
     Technology,
     Unavailable,
     Visit,
     plan,
 )
-from isobench.model.errors import SessionError, TimeIsUpError
-from isobench.model.units import TargetName, WorkloadName, seconds
-from isobench.plugins import entry_points, guard
+from isobench.model.errors import SessionError, TimeIsUpError, UsageError
+from isobench.model.units import Nanoseconds, TargetName, WorkloadName, seconds
+from isobench.plugins import deadlines, entry_points, guard, ownership
 from isobench.plugins.api import (
     Channel,
+    Completed,
     Exclusive,
     Explains,
     Lacks,
@@ -54,6 +62,7 @@ from isobench.plugins.registry import Registry
 from isobench.plugins.testing import FakeEngine, FakeTarget
 from isobench.run import limit_tests, measure, selection, sessions
 from isobench.run.time_limit import TimeLimit
+from isobench.targets.shared import processes
 from tests import distributions
 from tests.unit import test_measure
 from tests.unit.test_measure import COLD, EXEC, LOOP, WARM, WORK, Sink
@@ -147,12 +156,48 @@ def test_a_probe_that_never_ends_is_reported_and_the_others_are_probed(
     answers = guard.probe(targets, lambda _name, _answer: None)
     late, honest = answers.values()
     assert isinstance(late, Unavailable)
-    assert "probe did not end within 0.3 s" in late.what
+    assert "probe did not end within 0.3 s; a tool or server that it asks may not answ" in late.what
     assert BLAME.format("probe-hangs") in late.hint
     assert "time.sleep(NEVER)" in (tmp_path / "cache" / "isobench" / "plugins.log").read_text()
     assert honest == Available(version="1")
     asked = [thread for thread in threading.enumerate() if thread is not threading.main_thread()]
     assert all(thread.daemon for thread in asked), "isobench could not end"
+
+
+class Waits:
+    """A target of isobench's own whose probe waits for a tool."""
+
+    def __init__(self, wait: Callable[[], object]) -> None:
+        self.probe = wait
+
+
+@pytest.mark.parametrize("limit", ["of its own", "of the probe", "none"])
+def test_a_tool_that_does_not_answer_is_no_bug_of_isobench(
+    limit: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(guard, "PROBE_LIMIT", 0.3)
+    monkeypatch.setattr(guard, "_END_SECONDS", 0.0 if limit == "none" else 60.0)
+    monkeypatch.setattr(deadlines, "GRACE", 0.3)
+
+    def wait() -> object:
+        if limit == "none":
+            return threading.Event().wait(60)
+        while True:  # as for settings that are tried one after the other
+            processes.run(["sleep", "60"], timeout=seconds(60), env=os.environ)
+            if limit == "of its own":
+                raise SessionError("the tool does not answer", hint="ask it")
+
+    answer = probed(Waits(wait))  # type: ignore[arg-type]
+    assert isinstance(answer, Unavailable)
+    assert answer.lack is Lack.RUNTIME
+    if limit == "of its own":
+        assert (answer.what, answer.hint) == ("the tool does not answer", "ask it")
+        return
+    assert answer.what.endswith("within 0.3 s: a tool or server that it asks does not answer")
+    log = tmp_path / "cache" / "isobench" / "plugins.log"
+    assert (str(log) in answer.hint) == (limit == "none")
+    assert limit != "none" or "threading.Event().wait(60)" in log.read_text()
 
 
 def test_an_import_that_never_ends_is_broken_off(
@@ -618,3 +663,232 @@ def test_a_redirected_standard_output_is_left_as_it_is(capsys: pytest.CaptureFix
     stdout.release()
     assert sys.stdout is before
     assert capsys.readouterr().out == "seen\n"
+
+
+# ---- the machine ---------------------------------------------------------------------------------
+
+
+FULL = OSError(28, "No space left on device", "/cache/runs/x")
+
+
+class Full(FakeTarget):
+    """A target that has no space for its files."""
+
+    def probe(self) -> Unavailable:
+        raise FULL
+
+    def open(self, stage: Stage) -> AbstractContextManager[Any]:
+        raise FULL
+
+    def launch(self, stage: Stage, command: Command, *, timeout: Nanoseconds) -> Completed:
+        raise FULL
+
+
+@pytest.mark.parametrize("plugin", [False, True])
+@pytest.mark.parametrize("workload", [LOOP, COLD])
+def test_a_full_disk_is_no_fault_of_a_plug_in(
+    runner: Make, workload: WorkloadName, *, plugin: bool
+) -> None:
+    target: Target = Full(name=TargetName("box"))
+    (gap,) = block(made := runner(guard.checked(target, MAKER) if plugin else target),
+                   made.targets[TargetName("box")], workload)  # fmt: skip
+    assert isinstance(gap, Gap)
+    assert gap.detail == "/cache/runs/x: No space left on device"
+    assert "XDG_CACHE_HOME" in gap.hint
+    assert "plug-in" not in gap.hint
+
+
+@pytest.mark.parametrize("plugin", [False, True])
+def test_a_full_disk_in_a_probe_is_no_fault_of_a_plug_in(*, plugin: bool) -> None:
+    name, target = TargetName("box"), Full(name=TargetName("box"))
+    answers = guard.probe(
+        {name: guard.checked(target, MAKER) if plugin else target}, lambda *_: None
+    )
+    answer = answers[name]
+    assert isinstance(answer, Unavailable)
+    assert answer.what == "/cache/runs/x: No space left on device"
+    assert "df -h" in answer.hint
+
+
+@pytest.mark.parametrize(
+    ("number", "word"),
+    [(errno.EROFS, "writable"), (errno.EDQUOT, "TMPDIR"), (errno.EMFILE, "ulimit -n")],
+)
+def test_where_no_file_is_named_the_folders_are(number: int, word: str, tmp_path: Path) -> None:
+    found = guard.machine_error(OSError(number, "x"))
+    assert found is not None
+    assert str(paths.cache()) in str(found)
+    assert word in found.hint
+    assert guard.machine_error(FileNotFoundError(2, "x")) is None
+
+
+def test_an_interruption_of_probes_removes_what_they_have_started(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    owners: list[bool] = []
+
+    class Sweeps(FakeTarget):
+        def sweep(self, alive: Callable[[str], bool], *, cached: bool) -> list[Leftover]:
+            owners.append(alive(ownership.mine()))
+            return [Leftover(what="container x", failure="it is in use")]
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(guard, "probe", interrupted)
+    said: list[str] = []
+    targets = {TargetName("box"): Sweeps(name=TargetName("box"))}
+    with pytest.raises(KeyboardInterrupt):
+        selection.probe_targets(targets, lambda *_: None, said.append)
+    assert owners
+    assert not any(owners)
+    assert said[0].startswith("container x is not removed: it is in use")
+
+
+NO_THREAD = "can't start new thread"
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError(NO_THREAD), OSError(errno.EAGAIN, "x")], ids=["a thread", "a process"]
+)
+def test_a_thread_or_process_that_the_system_refuses_is_said_as_that(
+    error: Exception, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = guard.machine_error(error)
+    assert found is not None
+    assert str(found) == "a new process or thread: Resource temporarily unavailable"
+    assert "pids.max" in found.hint
+    assert guard.machine_error(RuntimeError("dictionary changed size")) is None
+
+    def refused() -> NoReturn:
+        raise error
+
+    assert run_guarded(refused) == found.exit_code
+    shown = capsys.readouterr().err
+    assert "isobench: a new process or thread" in shown
+    assert "Traceback" not in shown
+
+
+def with_address_space(monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
+    monkeypatch.setattr(guard, "getrlimit", lambda _: (limit, limit))
+
+
+@pytest.mark.parametrize("error", [RuntimeError(NO_THREAD), MemoryError()])
+def test_a_limit_of_the_address_space_is_named_where_there_is_one(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_address_space(monkeypatch, 500_000 << 10)
+    found = guard.machine_error(error)
+    assert found is not None
+    assert "ulimit -v: 500000 KiB" in found.hint
+    with_address_space(monkeypatch, resource.RLIM_INFINITY)
+    found = guard.machine_error(error)
+    assert found is not None
+    assert "ulimit -v" not in found.hint
+
+
+def _wrapped(text: str) -> ImportError:
+    error = ImportError("Unable to import required dependency numpy")
+    error.__cause__ = ImportError(text)
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "message", "hint"),
+    [
+        (MemoryError(), "not enough memory", "memory.max"),
+        (ImportError("x.so: failed to map segment from shared object"), "not enough", "memory"),
+        (_wrapped("x.so: failed to map segment from shared object"), "not enough", "memory"),
+        (ImportError("x.so: Too many open files"), "a library: Too many open files", "ulimit -n"),
+        (OSError(errno.EMFILE, "x", "file"), "file: Too many open files", "ulimit -n"),
+        (OSError(errno.ENOMEM, "x"), "a new process or thread: Cannot allocate memory", "free"),
+    ],
+)
+def test_what_the_machine_lacks_is_an_error_without_a_traceback(
+    error: Exception, message: str, hint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refused() -> NoReturn:
+        raise error
+
+    assert run_guarded(refused) == 6
+    shown = capsys.readouterr().err
+    assert f"isobench: {message}" in shown
+    assert hint in shown
+    assert "Traceback" not in shown
+
+
+def test_a_bug_of_isobench_has_its_traceback_and_no_exit_code_of_a_regression(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def broken() -> NoReturn:
+        raise KeyError("the cause")
+
+    assert run_guarded(broken) == 6
+    shown = capsys.readouterr().err
+    for part in ("Traceback", "the cause", "in broken", "report it"):
+        assert part in shown
+
+
+@pytest.mark.parametrize("error", [ImportError("x"), OSError(errno.EMFILE, "x"), MemoryError()])
+def test_an_error_is_printed_where_rich_cannot_print_it(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def no_console(**_: object) -> NoReturn:
+        raise error
+
+    def refused() -> NoReturn:
+        raise UsageError("no such target", hint="isobench targets")
+
+    monkeypatch.setattr(_progress, "console_for", no_console)
+    assert run_guarded(refused) == 2
+    assert capsys.readouterr().err == "isobench: no such target\n    → isobench targets\n"
+
+
+@pytest.mark.parametrize("refused", ["deadlines", None], ids=["the watcher", "the call"])
+def test_a_probe_without_a_thread_is_an_error_of_the_machine(
+    refused: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = threading.Thread.start
+
+    def begin(self: threading.Thread) -> None:
+        if refused is None or self.name == refused:
+            raise RuntimeError(NO_THREAD)
+        start(self)
+
+    monkeypatch.setattr(deadlines, "_watcher", deadlines._Watcher())
+    monkeypatch.setattr(threading.Thread, "start", begin)
+    name = TargetName("box")
+    targets = {name: FakeTarget(name=name)}
+    if refused is None:
+        with pytest.raises(RuntimeError, match=NO_THREAD):  # which `run_guarded` says
+            guard.probe(targets, lambda *_: None)
+        return
+    answer = guard.probe(targets, lambda *_: None)[name]
+    assert isinstance(answer, Unavailable)
+    assert answer.what.startswith("a new process or thread")
+
+
+INHERITED = """
+import os, signal, sys
+blocked = [signal.SIGALRM, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD]
+signal.pthread_sigmask(signal.SIG_BLOCK, blocked)
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+os.execv(sys.executable, [sys.executable, "-c", sys.argv[1]])
+"""
+NEEDS = """
+import signal, subprocess
+from isobench.cli._errors import handle_termination
+handle_termination()
+print(subprocess.run(["false"]).returncode, signal.pthread_sigmask(signal.SIG_BLOCK, []))
+"""
+
+
+def test_signals_that_a_parent_has_blocked_or_ignored_work_again() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", INHERITED, NEEDS],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert done.stdout == "1 set()\n"

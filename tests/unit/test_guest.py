@@ -4,7 +4,9 @@ import fcntl
 import gzip
 import lzma
 import os
+import stat
 import struct
+import tarfile
 import threading
 import time
 from collections.abc import Callable
@@ -16,7 +18,7 @@ from isobench.model.errors import SessionError
 from isobench.payload import stage
 from isobench.plugins import ownership
 from isobench.plugins.api import Completed
-from isobench.targets.machines import _cache, _guest, _packages
+from isobench.targets.machines import _cache, _complete, _guest, _packages
 from tests.unit.test_cpio import entries
 
 MAGIC = b"~Module signature appended~\n"
@@ -159,6 +161,24 @@ def test_the_sweep_removes_unfinished_parts_and_nothing_else(guests: Path) -> No
     assert _cache.sweep() == []
 
 
+def test_the_sweep_removes_files_of_other_users_in_a_user_namespace(
+    guests: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = guests / ".making-abc"
+    (left / "work").mkdir(parents=True)
+    commands: list[tuple[list[str], Path]] = []
+    done = Completed(exit_code=0, stdout=b"", stderr=b"")
+    monkeypatch.setattr(_cache.os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(_cache.cache, "folder", lambda _: guests)
+    monkeypatch.setattr(_cache.shutil, "rmtree", lambda *_, **__: None)
+    monkeypatch.setattr(
+        _cache.processes, "run", lambda argv, folder, **_: commands.append((argv, folder)) or done
+    )
+    (found,) = _cache.sweep()
+    assert commands == [(["mmdebstrap", "--unshare-helper", "rm", "-rf", "root"], left / "work")]
+    assert found.failure == f"some of its files cannot be removed: sudo rm -rf {left}"
+
+
 def test_the_sweep_removes_nothing_while_a_part_is_made(guests: Path) -> None:
     left = guests / ".making-abc"
     left.mkdir(parents=True)
@@ -183,6 +203,26 @@ def test_the_sweep_of_a_cache_that_cannot_be_opened_does_not_raise(guests: Path)
     guests.mkdir(parents=True)
     (guests / "lock").mkdir()
     assert _cache.sweep() == []
+
+
+def test_an_ordinary_user_makes_a_complete_guest_as_root_of_a_user_namespace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands: list[list[str]] = []
+
+    def run(argv: list[str], _what: str, *, folder: Path = tmp_path) -> None:
+        # This root is another user, who makes files there.
+        assert stat.S_IMODE(folder.stat().st_mode) & 0o003 == 0o003
+        commands.append(argv)
+        if argv[0] == "mmdebstrap" and argv[1] != "--unshare-helper":
+            tarfile.open(tmp_path / "root.tar", "w").close()
+
+    monkeypatch.setattr(_complete, "_run", run)
+    monkeypatch.setattr(_cache.os, "geteuid", lambda: 1000)
+    _complete._make(tmp_path, tmp_path)
+    _, made, _ = commands
+    assert made[:4] == ["mmdebstrap", "--unshare-helper", "sh", "-c"]
+    assert "--exclude './dev/*'" in made[4]  # nor can it make devices
 
 
 # ---- apt -----------------------------------------------------------------------------------------

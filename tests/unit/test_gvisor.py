@@ -5,8 +5,10 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import psutil
 import pytest
 
 from isobench.evidence import prove
@@ -210,16 +212,52 @@ def test_without_a_sentry_no_platform_is_detected() -> None:
     assert processes.process_tree(2**22 + 1) == []
 
 
-def test_processes_are_ended_by_a_mark_in_their_arguments() -> None:
+SLEEPER = ("-c", "print('runs', flush=True); input()")
+PYTHON = {Path(sys.executable).resolve().name}
+
+
+def test_a_users_own_processes_of_a_program_are_ended_by_a_mark_in_their_arguments(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     mark = f"--root=/nowhere/{os.urandom(8).hex()}"
-    argv = [sys.executable, "-c", "print('runs', flush=True); input()", mark]
+    argv = [sys.executable, *SLEEPER, mark]
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as one:
         # For a moment after execve a process shows no arguments.
         assert waiting.line(one) == "runs"
-        assert processes.sweep_marked(f"{mark}-not") == []
+        assert processes.sweep_marked(f"{mark}-not", PYTHON) == []
+        assert processes.sweep_marked(mark, {"runsc"}) == []
+        with monkeypatch.context() as other:
+            other.setattr(os, "getuid", lambda: 4_000_000_000)
+            assert processes.sweep_marked(mark, PYTHON) == []
         assert one.poll() is None
-        assert processes.sweep_marked(mark) == [one.pid]
+        assert processes.sweep_marked(mark, {"runsc", *PYTHON}) == [one.pid]
         one.wait(10)
+
+
+def test_a_process_in_a_user_namespace_is_that_of_the_user_who_has_made_this(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    words = ["unshare", "--user", sys.executable, *SLEEPER]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as one:
+        if not waiting.line(one):
+            pytest.skip("no user namespace here")
+        # As the sentry of a root's runsc, which runs as nobody.
+        monkeypatch.setattr(psutil.Process, "uids", lambda _: SimpleNamespace(real=9))
+        assert processes._is_own(psutil.Process(one.pid))
+        assert not processes._is_own(psutil.Process())
+        monkeypatch.setattr(os, "getuid", lambda: 4_000_000_000)
+        assert not processes._is_own(psutil.Process(one.pid))
+        one.kill()
+
+
+def test_a_sweep_ends_programs_of_runsc_under_any_name_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "runsc-2").write_text("")
+    (tmp_path / "runsc-2").chmod(0o755)
+    (tmp_path / "mine").symlink_to(tmp_path / "runsc-2")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert GvisorTarget(program="mine")._programs() == {"runsc", "mine", "runsc-2"}
 
 
 # ---- OCI runtimes --------------------------------------------------------------------------------

@@ -80,7 +80,7 @@ def test_an_undecided_cell_is_counted() -> None:
         cell("docker", "cpu.sieve", 1.0, NEAR), cell("docker", "cpu.threads", 1.1, OPEN)
     )
     assert text.startswith("CPU work is partly near-native (within 5 %) in docker.")
-    assert "1 of 2 cells are undecided" in text
+    assert "1 of 2 cells is undecided" in text
 
 
 def test_one_slower_cell_keeps_a_target_from_being_called_near_native() -> None:
@@ -183,6 +183,13 @@ def test_starts_are_given_in_time_and_as_a_ratio() -> None:
         "A cold start takes 3.8 ms in bubblewrap and 180 ms in docker,"
         " 10-500x native's 360 \N{MICRO SIGN}s."
     )
+
+
+def test_an_exec_start_has_its_article() -> None:
+    cells = [cell("docker", "startup.exec", 170.0, SLOWER)]
+    times = {(TargetName("docker"), WorkloadName("startup.exec")): (0.05, 0.0003)}
+    first, *_ = headline(cells, TECHNOLOGIES, quick=False, complete=True, margin=1.05, starts=times)
+    assert first.startswith("An exec start takes 50 ms in docker")
 
 
 def test_of_many_starts_the_shortest_and_the_longest_are_named() -> None:

@@ -20,8 +20,9 @@ from isobench.history import alarm, duckdb_door, entry, search, series
 from isobench.history import store as module
 from isobench.history.alarm import Outcome
 from isobench.history.row import Row
-from isobench.history.store import Choice, Store
+from isobench.history.store import Choice, Store, runs_of
 from isobench.model.errors import UsageError
+from isobench.report import trend
 from isobench.storage import reader
 
 pytest.importorskip("duckdb", reason="the extra history is not installed")
@@ -98,7 +99,7 @@ def nights(
 
 
 def test_a_run_leaves_a_row_for_each_cell_with_its_conditions(synthetic: Write) -> None:
-    host = {"cpu": "a CPU", "cpus": 2, "kernel": "6.1", "memory_bytes": 4 << 30}
+    host = {"cpu": "a CPU", "cpus": 2, "kernel": "6.1\n\tSMP", "memory_bytes": 4 << 30}
     path = synthetic({("docker", "cpu.sieve"): 1.5}, about={"host": host})
     rows = entry.rows_of(reader.load(path), link="here")
     (one,) = [each for each in rows if each.target == "docker"]
@@ -107,7 +108,7 @@ def test_a_run_leaves_a_row_for_each_cell_with_its_conditions(synthetic: Write) 
     assert one.low is not None
     assert one.low < 1.5 < (one.high or 0)
     assert (one.link, one.machine_name) == ("here", "a CPU, 2 CPUs, 4 GiB")
-    assert json.loads(one.conditions)["kernel"] == "6.1"
+    assert json.loads(one.conditions)["kernel"] == "6.1 SMP"
     assert not [each for each in rows if each.target.startswith("native")]
 
 
@@ -160,6 +161,16 @@ def test_a_run_is_added_once(store: Store) -> None:
     assert len(store.rows()) == 1
 
 
+@pytest.mark.parametrize("other", [{"machine": "ffff"}, {}], ids=["machine", "time"])
+def test_a_run_with_the_id_of_another_does_not_take_its_place(
+    other: dict[str, Any], store: Store
+) -> None:
+    assert store.add([row(40, run="mine")])
+    store.add([row(3, run="mine", **other)])
+    assert row(40, run="mine") in store.rows()
+    assert len(runs_of(store.rows())) == 2
+
+
 def test_runs_are_chosen_by_time_machine_target_and_class(store: Store) -> None:
     store.add([row(0), row(0, workload="io.fsync", place=1), row(0, target="podman", place=2)])
     store.add([row(40)])
@@ -206,7 +217,7 @@ def test_an_add_that_is_killed_leaves_a_whole_store(tmp_path: Path) -> None:
         "from tests.unit.test_history import row\n"
         "kept = store.Store(Path(sys.argv[1]))\n"
         "kept.add([row(0)])\n"
-        "store._publish = lambda *_: os.kill(os.getpid(), 9)\n"
+        "store.bounded.publish = lambda *_: os.kill(os.getpid(), 9)\n"
         "kept.add([row(1)])\n"
     )
     root = Path(__file__).parents[2]
@@ -336,7 +347,7 @@ def test_a_full_disk_is_an_error_with_a_hint_and_nothing_is_lost(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(module, "_publish", full)
+    monkeypatch.setattr(module.bounded, "publish", full)
     with pytest.raises(UsageError, match="No space left") as caught:
         store.add([row(1)])
     assert "df -h" in caught.value.hint
@@ -488,6 +499,33 @@ def test_a_night_that_is_noisy_by_its_own_errors_needs_a_larger_difference() -> 
 Run = Callable[..., Any]
 
 
+@pytest.mark.parametrize("is_merged", [False, True])
+def test_a_complete_run_takes_the_place_of_its_own_beginning(store: Store, is_merged: bool) -> None:
+    store.add([row(3, run="other")])
+    store.add([row(3, run="mine", complete=False, blocks=3)])
+    if is_merged:
+        for number in range(70):
+            store.add([row(3, run=f"r{number:03}")])
+        assert not any(store.folder.rglob("run-mine*.parquet"))
+    others = len(store.rows()) - 1
+    assert not store.add([row(3, run="mine", complete=False, blocks=4)])
+    assert not store.add([row(3, run="mine", started="2026-11-04T23:59:59Z")])
+    whole = row(3, run="mine", blocks=9)
+    assert store.add([whole])
+    assert not store.add([whole])
+    assert not store.add([row(3, run="mine", blocks=12)])
+    found = store.rows()
+    assert [one for one in found if one.run == "mine"] == [whole]
+    assert len(found) == others + 1
+
+
+def test_what_is_not_read_later_is_not_added(store: Store) -> None:
+    with pytest.raises(UsageError, match="no text"):
+        store.add([row(0, conditions='{"kernel": "6.1\\nsmp"}')])
+    assert store.add([row(0)])
+    assert len(store.rows()) == 1
+
+
 @pytest.fixture
 def three_nights(store: Store) -> Store:
     """Return a store whose third night has a slowdown, confirmed by fresh blocks."""
@@ -517,6 +555,33 @@ def test_a_confirmed_regression_has_an_exit_code_when_it_is_a_failure(
     assert isobench("history", "show", *earlier).code == 0
 
 
+@pytest.mark.parametrize(
+    ("link", "why"),
+    [
+        ("javascript:alert(1)", "not an address of http or https"),
+        ("/srv/runs/1", "not an address"),
+        ("https://ci.example/" + "x" * 2000, "longer than 2000 characters"),
+    ],
+)
+def test_a_link_is_a_short_address_of_the_web(
+    link: str, why: str, isobench: Run, synthetic: Write, tmp_path: Path
+) -> None:
+    done = isobench("history", "add", synthetic(), "--store", tmp_path / "s", "--link", link)
+    assert done.code == 2
+    assert why in done.err
+    assert not (tmp_path / "s").exists()
+
+
+def test_an_export_that_cannot_be_written_leaves_a_regression_its_exit_code(
+    isobench: Run, three_nights: Store, tmp_path: Path
+) -> None:
+    words = ("history", "show", "--store", three_nights.folder, "--export-csv", "/dev/full")
+    words += ("--export-markdown", tmp_path / "show.md")
+    assert isobench(*words).code == 2
+    assert (tmp_path / "show.md").is_file()
+    assert isobench(*words, "--fail-on", "regression").code == 1
+
+
 def test_a_run_that_the_store_does_not_have_is_an_error(isobench: Run, three_nights: Store) -> None:
     done = isobench("history", "show", "nothing", "--store", three_nights.folder)
     assert done.code == 2
@@ -536,6 +601,27 @@ def test_the_trend_is_the_same_as_of_the_series(isobench: Run, store: Store) -> 
     }  # fmt: skip
     (point,) = [point for one in shown for point in one["change_points"]]
     assert [point["run"]] == [found.row.run for one in own for found in one.change_points]
+
+
+def test_the_page_of_a_store_without_a_run_that_counts_says_so() -> None:
+    page = trend.render(series.series_of([row(0, quick=True)]), "here")
+    assert "No run counts: quick runs" in page
+    assert "Each figure shows" not in page
+    assert "No run counts" not in trend.render(series.series_of([row(0)]), "here")
+
+
+def test_a_first_run_is_not_compared_with_a_run_before() -> None:
+    (first, second) = nights([1.2, 1.21])
+    alone = trend.render(series.series_of([first]), "here")
+    assert "The first run here" in alone
+    assert "ince the run before" not in alone
+    assert "The run as a table" in alone
+    assert ">2026-" in alone
+    assert 'class="line bar' in alone  # one run has no band: its interval is a line
+    both = trend.render(series.series_of([first, second]), "here")
+    assert "Since the run before: nothing." in both
+    assert "All 2 runs as a table" in both
+    assert 'class="line bar' not in both
 
 
 def test_a_search_beside_finds_what_the_search_here_finds() -> None:

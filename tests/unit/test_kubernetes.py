@@ -4,6 +4,7 @@ The tests run their own API server.
 """
 
 import base64
+import contextlib
 import gc
 import hashlib
 import http.server
@@ -16,13 +17,25 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from isobench.config import paths
 from isobench.evidence import prove
-from isobench.model import Abi, Available, Environment, Evidence, Lack, Technology, Unavailable
+from isobench.model import (
+    Abi,
+    Available,
+    Command,
+    Environment,
+    Evidence,
+    Lack,
+    Stage,
+    Technology,
+    Unavailable,
+)
 from isobench.model.errors import SessionError, UsageError
-from isobench.plugins import ownership
+from isobench.model.units import Sha256, seconds
+from isobench.plugins import deadlines, ownership
 from isobench.plugins.registry import Registry
 from isobench.targets.containers import _kubernetes, _pod
 from isobench.targets.containers import kubernetes as module
@@ -780,3 +793,88 @@ def test_a_refused_creation_leaves_no_record(server: Server, config: Path) -> No
     ):
         pytest.fail("created")
     assert list((paths.cache() / "pods").iterdir()) == []
+
+
+def test_after_a_pod_that_does_not_start_its_image_is_loaded_again(
+    server: Server, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loads: list[str] = []
+    monkeypatch.setattr(module, "_loaded", {})
+    monkeypatch.setattr(
+        module, "_load_image", lambda _command, image, _stage: loads.append(image) or "digest"
+    )
+
+    @contextlib.contextmanager
+    def created(*_: object) -> Iterator[_pod.Pod]:
+        raise SessionError("the node has no image")
+        yield
+
+    monkeypatch.setattr(_pod, "created", created)
+    stage = Stage(root=tmp_path, digest=Sha256("0" * 64), tools={}, scratch=tmp_path, owner="x")
+    for _ in range(2):
+        with pytest.raises(SessionError, match="no image"), LOADED.open(stage):
+            pytest.fail("it was opened")
+    with pytest.raises(SessionError, match="no image"):
+        LOADED.launch(stage, Command(argv=("_startup",)), timeout=seconds(1))
+    assert len(loads) == 3
+
+
+@pytest.mark.parametrize("status", [200, 403])
+def test_an_answer_without_end_is_given_up(
+    status: int, server: Server, config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def flood(handler: Handler) -> None:
+        handler.send_response(status)
+        handler.end_headers()  # it ends with the connection
+        with contextlib.suppress(OSError):
+            for _ in range(1000):
+                handler.wfile.write(b" " * (1 << 20))
+
+    monkeypatch.setattr(Handler, "do_GET", flood)
+    cluster = _kubernetes.connect(location(config))
+    with pytest.raises(_kubernetes.ApiError, match="longer than 16 MiB"):
+        cluster.version()
+
+
+def test_an_answer_that_is_nested_without_end_is_none() -> None:
+    deep = b"[" * 100_000
+    assert _kubernetes._object(deep) == {}
+    assert _kubernetes._decoded(deep)["status"] == "Failure"
+
+
+def test_a_login_helper_that_hangs_ends_with_the_call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = configured(tmp_path / "kubeconfig", "http://127.0.0.1:9")
+    document = json.loads(path.read_text())
+    note = tmp_path / "pid"
+    helper = {
+        "command": "sh",
+        "args": ["-c", f"echo $$ > {note}.new; mv {note}.new {note}; exec sleep 600"],
+    }
+    version = "client.authentication.k8s.io/v1beta1"
+    document["users"][0]["user"] = {"exec": {"apiVersion": version, **helper}}
+    path.write_text(json.dumps(document))
+
+    def cancel_when_it_runs(call: deadlines.Deadline) -> None:
+        while not note.exists():
+            time.sleep(0.01)
+        call.cancel()
+
+    with deadlines.watched(60) as call:
+        watching = threading.Thread(target=cancel_when_it_runs, args=(call,), daemon=True)
+        watching.start()
+        with contextlib.suppress(_kubernetes.ApiError):
+            _kubernetes._configuration(location(path))
+    watching.join(waiting.PATIENCE)
+    assert not psutil.pid_exists(int(note.read_text()))
+
+
+def test_a_login_helper_logs_in(server: Server, config: Path) -> None:
+    version = "client.authentication.k8s.io/v1beta1"
+    answer = {"apiVersion": version, "kind": "ExecCredential", "status": {"token": SECRET}}
+    document = json.loads(config.read_text())
+    helper = {"apiVersion": version, "command": "echo", "args": [json.dumps(answer)]}
+    document["users"][0]["user"] = {"exec": helper}
+    config.write_text(json.dumps(document))
+    assert _kubernetes.connect(location(config)).version() == "v1.2.3"

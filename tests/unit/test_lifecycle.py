@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from isobench.analysis.frames import Frames
 from isobench.cli._exits import exit_code
 from isobench.config.options import Launch, RunOptions, Until
 from isobench.evidence import clock, host
@@ -171,6 +172,7 @@ def _durations_of_a_script_do_not_grow(monkeypatch: pytest.MonkeyPatch) -> None:
 def _a_script_has_a_clock_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     """It says milliseconds in no time at all, which is plainly another clock than the host's."""
     monkeypatch.setattr(clock, "check", lambda *_: None)
+    monkeypatch.setattr(Frames, "host_check", lambda *_: None)
 
 
 @pytest.fixture(autouse=True)
@@ -754,6 +756,32 @@ def test_a_resumed_run_knows_natives_answers_again(interrupted: write.Outcome) -
     liar = box(scripts={SIEVE: (Script(check="beef"),)})
     outcome = go_on(interrupted.folder, liar)
     assert ("box", "cpu.sieve", "wrong-answer") in gaps(outcome)
+
+
+def test_a_target_that_cannot_run_any_more_keeps_its_evidence_and_is_unavailable(
+    interrupted: write.Outcome,
+) -> None:
+    path = interrupted.folder / "state" / "box-pre.json"
+    before = path.read_bytes()
+    assert json.loads(before)["facts"]
+    outcome = go_on(interrupted.folder, box(availability=MISSING), box(name=TargetName("can")))
+    assert path.read_bytes() == before
+    assert {(g["cause"], g["hint"]) for g in outcome.summary["gaps"]} == {
+        ("unavailable", "apt install jar")
+    }
+    # What was measured before still counts.
+    assert outcome.summary["run"]["blocks"] == 4
+    mine = [cell for cell in outcome.summary["cells"] if cell["target"] == "box"]
+    assert {cell["blocks"] for cell in mine} == {2}
+
+
+def test_the_evidence_of_a_target_that_has_left_stays_when_a_run_is_resumed() -> None:
+    outcome = run(box())  # complete: nothing is opened again
+    path = outcome.folder / "state" / "box-pre.json"
+    before = path.read_bytes()
+    go_on(outcome.folder, box())
+    assert json.loads(before)["facts"]
+    assert path.read_bytes() == before
 
 
 def test_a_resumed_run_holds_expectations_against_native_again(
@@ -1417,3 +1445,56 @@ def test_a_target_for_which_no_payload_can_be_built_is_unavailable_and_named() -
     assert answer.lack is Lack.PLUGIN
     assert answer.what == ("nothing says how payloads are built for s390x-linux, which box needs")
     assert "isobench.payload.build.add_toolchain" in answer.hint
+
+
+# ---- runs that end at their beginning or end
+
+
+def test_a_run_that_was_interrupted_before_its_plan_does_not_hide_the_run_before(
+    tmp_path: Path,
+) -> None:
+    good = run(box(), maximum_blocks=2)
+    cut = run(box(), observer=Observer(interrupt_at="trying box"))
+    assert cut.interrupted
+    assert (cut.folder / "report.html").is_file()
+    assert (tmp_path / "results" / "latest").resolve() == good.folder
+
+
+def test_an_interruption_before_a_run_begins_leaves_no_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Lifecycle, "_describe", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(box())
+    assert [*(tmp_path / "results").iterdir()] == []
+    with pytest.raises(KeyboardInterrupt):
+        run(box(), output=tmp_path / "mine")
+    assert not (tmp_path / "mine").exists()
+
+
+def test_an_interruption_as_soon_as_a_run_begins_has_a_report(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Lifecycle, "_measure", interrupted)
+    outcome = run(box())
+    assert outcome.interrupted
+    assert (outcome.folder / "report.html").is_file()
+
+
+def test_an_interruption_of_the_report_says_how_to_write_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    watcher = Observer()
+    monkeypatch.setattr(write, "answer", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(box(), observer=watcher, maximum_blocks=2)
+    assert watcher.said[-1].startswith("No report was written: isobench report ")

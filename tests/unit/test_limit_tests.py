@@ -191,3 +191,22 @@ def test_an_instance_that_says_nothing_of_use_leaves_them_unknown(
     checks = limit_tests.check_limits(runner(box), box.name, environment(WITHOUT))
     assert [check.held for check in checks] == [None, None]
     assert all(check.why for check in checks)
+
+
+def test_an_engine_that_fails_when_it_is_asked_for_its_limits_leaves_them_unknown(
+    runner: Callable[..., measure.Runner],
+) -> None:
+    class Failing(FakeTarget):
+        technology = Technology.CONTAINERIZATION
+
+        @property
+        def limitable(self) -> Collection[Resource]:
+            raise SessionError("the database is locked")
+
+        def limited(self, limits: Limits) -> "Failing":
+            del limits
+            return self
+
+    box = Failing(name=TargetName("box"))
+    assert not limit_tests.limits_something(box)
+    assert limit_tests.check_limits(runner(box), box.name, environment(WITHOUT)) == ()

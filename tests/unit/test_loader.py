@@ -66,6 +66,12 @@ def test_metrics_are_read_with_unit_and_direction_time_first(tmp_path: Path) -> 
     assert (found["rate"].better, found["rate"].recorded_as) == (Better.HIGHER, "fact.a.b")
 
 
+def test_the_key_of_a_fact_is_a_name(tmp_path: Path) -> None:
+    text = GOOD + PEAK.replace("memory.peak", "memory peak")
+    with pytest.raises(UsageError, match="fact: "):
+        loader.read(folder(tmp_path, text) / "mine" / "workload.toml")
+
+
 def test_a_start_has_no_metric_but_time(tmp_path: Path) -> None:
     text = GOOD.replace('"loop"', '"exec"').replace(ANSWER, "") + PEAK
     with pytest.raises(UsageError, match=r'peak cannot be measured: scope = "exec"'):

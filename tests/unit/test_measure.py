@@ -14,6 +14,7 @@ import pytest
 
 from isobench.evidence import host
 from isobench.model import (
+    SESSION,
     TIME,
     Abi,
     Answer,
@@ -302,6 +303,25 @@ def test_a_number_that_a_metric_is_made_of_has_its_unit_and_others_are_counts(
     assert found["fact.memory.peak"] == (4096, Unit.BYTE)
     assert found["fact.cpu.threads"] == (2, Unit.COUNT)
     assert found["time"][1] is Unit.NANOSECOND
+
+
+def test_a_number_whose_key_is_no_name_is_not_recorded(runner: Make) -> None:
+    script = Script(facts={"a\n::error::x": 1, "a b": 1, "x" * 300: 1, "cpu.threads": 2})
+    records = visit(runner(fake(scripts=said(LOOP, script))), LOOP)
+    found = [r.metric for r in records if isinstance(r, Sample) and r.metric.startswith("fact.")]
+    assert found == ["fact.cpu.threads"]
+
+
+def test_a_phase_of_any_text_is_recorded_under_a_name(runner: Make) -> None:
+    class Chatty(FakeEngine):
+        def launch(self, stage: Stage, command: Command, *, timeout: Nanoseconds) -> Completed:
+            command.on_phase("a\n::error::x" + "y" * 300)
+            return super().launch(stage, command, timeout=timeout)
+
+    made = runner(Chatty(name=BOX, inside=INSIDE))
+    records = list(made.visit(Visit(block=1, target=BOX, workload=COLD), WORK[COLD], None))
+    found = {r.metric for r in records if isinstance(r, Sample) and r.metric.startswith("phase.a")}
+    assert found == {"phase.a---error--x" + "y" * (194 - 12)}
 
 
 def test_true_and_false_are_no_numbers(runner: Make) -> None:
@@ -891,7 +911,7 @@ def test_a_session_that_cannot_be_closed_is_a_gap_of_its_own_beside_what_it_meas
     assert (found.block, found.target, found.workload) == (
         labels(BOX).number,
         BOX,
-        measure.SESSION,
+        SESSION,
     )
     assert found.cause is Cause.FAILED
     assert found.detail == "it could not be closed: it could not be removed"

@@ -1,6 +1,8 @@
 """Programs of the host: running them, streaming their output, ending them with all descendants."""
 
+import contextlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -12,8 +14,11 @@ from pathlib import Path
 import psutil
 import pytest
 
+from isobench.model import Command
+from isobench.model.errors import SessionError
 from isobench.model.units import seconds
-from isobench.targets.shared import processes
+from isobench.plugins import deadlines
+from isobench.targets.shared import agents, processes
 from tests import waiting
 
 STUBBORN = """
@@ -110,8 +115,42 @@ def test_survivors_are_not_ended_at_the_time_limit() -> None:
 
 def test_without_end_survivors_a_run_lasts_until_both_streams_end(note: Path) -> None:
     done = processes.run(["sh", "-c", LEAVES_ONE, str(note)], timeout=seconds(0.5), env={})
-    os.kill(child(note), signal.SIGKILL)
     assert (done.exit_code, done.stdout) == (None, b"said\n")
+    # It ends with the group of the program, which itself has ended long before.
+    assert has_ended(child(note))
+
+
+def has_ended(pid: int) -> bool:
+    """Wait until a process that is no child has ended: a zombie has."""
+    end = time.monotonic() + waiting.PATIENCE
+    with contextlib.suppress(psutil.NoSuchProcess):
+        while psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+            if time.monotonic() > end:
+                return False
+            time.sleep(0.01)
+    return True
+
+
+def test_what_a_program_leaves_ends_with_the_call_that_has_started_it(note: Path) -> None:
+    with deadlines.watched(60) as call:
+        process = processes.start(["sh", "-c", LEAVES_ONE, str(note)], env={})
+        assert waiting.line(process) == "said"
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        call.cancel()
+        assert has_ended(child(note))
+    waiting.killed(process)
+
+
+def test_what_a_program_leaves_stays_when_it_has_been_waited_for(note: Path) -> None:
+    """As the machine that a start command has started."""
+    with deadlines.watched(60) as call:
+        process = processes.popen(["sh", "-c", LEAVES_ONE, str(note)], stdout=subprocess.PIPE)
+        assert process.wait(waiting.PATIENCE) == 7
+        call.cancel()
+        processes.end(process)
+        assert psutil.Process(child(note)).status() != psutil.STATUS_ZOMBIE
+    os.kill(child(note), signal.SIGKILL)
+    waiting.killed(process)
 
 
 def test_the_process_that_listens_on_a_socket_is_named(tmp_path: Path) -> None:
@@ -128,3 +167,37 @@ def test_ancestors_are_named_nearest_first() -> None:
     names = processes.ancestors(os.getpid())
     assert names[0] == psutil.Process(os.getppid()).name()
     assert processes.ancestors(2**22 + 1) == []
+
+
+def test_only_a_program_of_this_user_and_this_name_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sleep = Path(shutil.which("sleep") or "").resolve()
+    (tmp_path / "copy").mkdir()
+    shutil.copy2(sleep, tmp_path / "copy" / "conmon-x")
+    (tmp_path / "conmon-x").symlink_to(sleep)  # a name alone: the program is another one
+    running = [
+        subprocess.Popen([folder / "conmon-x", "600"]) for folder in (tmp_path / "copy", tmp_path)
+    ]
+    try:
+        assert processes.own("conmon-x") == [
+            (running[0].pid, [str(tmp_path / "copy" / "conmon-x"), "600"])
+        ]
+        (tmp_path / "copy" / "conmon-x").unlink()  # as an upgrade does
+        assert len(processes.own("conmon-x")) == 1
+        monkeypatch.setattr(os, "getuid", lambda: 4_000_000_000)
+        assert processes.own("conmon-x") == []
+    finally:
+        for one in running:
+            waiting.killed(one)
+
+
+def test_a_launcher_that_ends_and_leaves_another_is_an_error_at_once_and_both_end(
+    note: Path,
+) -> None:
+    left = "sleep 600 </dev/null & echo $! > $1; echo no such namespace >&2; exit 1"
+    argv = ["sh", "-c", left, "sh", str(note)]
+    gone = pytest.raises(SessionError, match="the instance is gone: no such namespace")
+    with agents.opened(argv, environment=os.environ) as session, gone:
+        session.run(Command(argv=("payload",)), timeout=seconds(60))
+    assert has_ended(child(note))

@@ -1,9 +1,17 @@
 """Expectations held against what was seen."""
 
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+from unittest import mock
+
 import pytest
 
 from isobench.evidence import prove
-from isobench.model import Environment, Evidence, Expectation, Fact, Relation
+from isobench.model import Command, Environment, Evidence, Expectation, Fact, Relation
+from isobench.model.units import Nanoseconds, TargetName
+from isobench.plugins.api import Completed
+from isobench.run.proving import Prover
 
 SAME, UNLIKE, EQUALS = Relation.SAME_AS_HOST, Relation.UNLIKE_HOST, Relation.EQUALS
 
@@ -137,3 +145,41 @@ def test_an_instance_without_a_witness_must_meet_what_it_can_say_itself() -> Non
     expectations = [Expectation(key=key, relation=SAME) for key in keys]
     held = prove.from_inside(expectations, inside)
     assert [expectation.key for expectation in held] == [*keys[:3]]
+
+
+class _Session:
+    """An instance whose payload also tells what only the host sees."""
+
+    interactive = True
+
+    def run(self, command: Command, *, timeout: Nanoseconds) -> Completed:
+        del timeout
+        lines = (
+            f'{{"isobench":1,"nonce":"{command.argv[1]}","clock_ns":1}}',
+            '{"fact":"host.limit.memory","value":512,"source":"forged"}',
+            '{"fact":"host.canary_readable","value":false,"source":"/canary"}',
+            f'{{"end":0,"nonce":"{command.argv[1]}","clock_ns":2}}',
+        )
+        return Completed(exit_code=0, stdout="\n".join(lines).encode() + b"\n", stderr=b"")
+
+    def witness(self) -> Iterator[Evidence]:
+        yield Evidence(key="host.limit.memory", value=9999, source="the host")
+
+
+def test_what_only_the_host_sees_is_never_taken_from_inside() -> None:
+    limit = Expectation(key="host.limit.memory", relation=EQUALS, value=512)
+    canary = Expectation(key="host.canary_readable", relation=EQUALS, value=False)
+    label: Any = TargetName("liar")
+    target: Any = SimpleNamespace(expectations=(limit, canary))
+    prover = Prover(targets={label: target}, canary="/canary", sink=mock.Mock())
+    context: Any = SimpleNamespace(
+        timer=mock.Mock(),
+        visit=SimpleNamespace(target=label),
+        command=lambda *words: Command(argv=words),
+    )
+    session: Any = _Session()
+    proof = prover.prove_session(context, session)
+    assert [(one.inside, one.met) for one in proof.checks] == [(9999, False), (False, True)]
+    # Without the host's word it stays open, as for an instance that was launched.
+    launched = prover.prove(context, lambda command: session.run(command, timeout=1))
+    assert [one.expectation.key for one in launched.checks] == ["host.canary_readable"]

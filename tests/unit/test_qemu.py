@@ -234,6 +234,27 @@ def test_arguments_that_would_make_evidence_untrue_are_refused(word: str, text: 
     assert QemuTarget(arguments=("-device", "virtio-rng-pci")).arguments
 
 
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("machine", "virt,dumpdtb=/tmp/x"),
+        ("machine", "dumpdtb=x"),
+        ("machine", "-q35"),
+        ("cpu", "max,x=/tmp/x"),
+        ("cpu", "../max"),
+        ("cpu", "max,,avx2"),
+    ],
+)
+def test_a_machine_and_a_cpu_are_names_without_paths(option: str, value: str) -> None:
+    with pytest.raises(ValueError, match=f"{option} = "):
+        QemuTarget(**{option: value})
+
+
+def test_a_cpu_may_have_features() -> None:
+    target = QemuTarget(machine="pc-i440fx-7.2", cpu="host,+avx2,-hle,pmu=off,hv_spinlocks=0x1fff")
+    assert target.machine == "pc-i440fx-7.2"
+
+
 def test_modules_without_a_kernel_of_their_own_are_refused() -> None:
     with pytest.raises(ValueError, match="modules = /lib/modules: set kernel too"):
         QemuTarget(modules="/lib/modules")
@@ -445,3 +466,36 @@ def test_qemu_is_confined_as_much_as_its_version_can_be(monkeypatch: pytest.Monk
     assert "-sandbox" in tried[0]
     assert "-sandbox" not in tried[-1]
     assert [*tried] == [*_qemu.confinements()][: len(tried)]
+
+
+def test_whatever_a_monitor_sends_is_bounded_and_ends_nothing() -> None:
+    unstarted: Any = SimpleNamespace(poll=lambda: None)
+    machine = _qemu.Machine(unstarted, {}, lambda _: None, lambda _: None)
+    machine._replies[7] = None
+    deep = b"[" * 100_000
+    odd = (b'{"id": []}', b'{"id": {}}', b'{"event": []}', b'{"id": 7, "error": 1}', deep, b"\xff")
+    for line in odd:
+        machine._handle_other("qmp", line + b"\n")
+    for number in range(100, 1000):
+        machine._handle_other("qmp", b'{"id": %d, "return": "nobody has asked"}\n' % number)
+    for _ in range(40):
+        machine._handle_other("qmp", b"x" * (1 << 16))
+    assert len(machine._partial_lines["qmp"]) == _qemu._LONGEST_LINE
+    assert machine._replies == {7: None}
+    machine._handle_other("qmp", b'\n{"id": 7, "return": {"status": "running"}}\n')
+    answer = machine._replies[7]
+    assert answer is not None
+    assert answer.result == {"status": "running"}
+
+
+@pytest.mark.parametrize("answer", [None, 1, [], {}, {"qemu": 7}, {"qemu": {"major": "seven"}}])
+def test_a_monitor_without_a_version_is_an_error_of_the_target(
+    answer: object, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = start("idle").machine
+    assert machine.version() == "7.2.22"
+    reply = _qemu._Message(result=answer)
+    monkeypatch.setattr(machine, "_exchange", lambda *_, **__: reply)
+    with pytest.raises(SessionError, match="tells no version"):
+        machine.version()
+    assert machine._status() == ""

@@ -25,6 +25,10 @@ Run = Callable[..., Done]
         (f"tcp://user:{HIDDEN}@10.0.0.1:2376: refused", "tcp://***@10.0.0.1:2376: refused"),
         (f"no answer from ssh://me:{HIDDEN}@box/x", "no answer from ssh://***@box/x"),
         (f"http://u:p@{HIDDEN}@proxy:3128/", "http://***@proxy:3128/"),
+        (f"tcp://me:a#{HIDDEN}@127.0.0.1:1, no", "tcp://***@127.0.0.1:1, no"),
+        (f"tcp://me:{HIDDEN}-1/?2@[::1]:1/x", "tcp://***@[::1]:1/x"),
+        (f"tcp://me:12ab/{HIDDEN}@h1:1,tcp://me:a?{HIDDEN}@h2", "tcp://***@h1:1,tcp://***@h2"),
+        (f"ssh://me:a/{HIDDEN}@box: tcp:/me:a/{HIDDEN}@h", "ssh://***@box: tcp:/***@h"),
         (f"https://{HIDDEN}@git.example.org/x.git", "https://***@git.example.org/x.git"),
         (f"cannot parse user:{HIDDEN}@host:1", "cannot parse ***@host:1"),
         (f"vm start --password {HIDDEN} --port 3", "vm start --password *** --port 3"),
@@ -43,6 +47,11 @@ Run = Callable[..., Done]
         (f"curl -H 'X-Api-Key: {HIDDEN}' x", "curl -H 'X-Api-Key: ***' x"),
         (f"curl -uadmin:{HIDDEN} x", "curl -u*** x"),
         (f"http://x/?sig={HIDDEN}&n=1", "http://x/?sig=***&n=1"),
+        (f"curl --user a-u=b=:{HIDDEN} http://x", "curl --user *** http://x"),
+        (f"bad proxy x/a-me:{HIDDEN}@host", "bad proxy x/a-***@host"),
+        (f"a-x-amz-copy-source-key: {HIDDEN}", "a-x-amz-copy-source-key: ***"),
+        (f"ssh://a:b@{HIDDEN}@box/", "ssh://***@box/"),
+        ("jwt-eyJhbGciOi-J9.eyJzdWIiOiIx.c2ln_-", "jwt-***"),
         ("ghp_" + "a" * 36, "***"),
         (f"-----BEGIN RSA PRIVATE KEY-----\n{HIDDEN}\n-----END RSA PRIVATE KEY-----\nx", "***\nx"),
     ],
@@ -57,6 +66,10 @@ def test_secrets_are_left_out_of_texts(found: str, shown: str) -> None:
         "ssh://user@host:22 does not answer",
         "docker.io/library/busybox@sha256:0123456789abcdef",
         "git@github.com:some/thing.git",
+        "https://host/path@v2 https://host:8080/path@v2 http://[::1]:80/path@v2",
+        "https://example.org/~user/@x?mail=a@b http://x:1#y@z",
+        "docker://registry:5000/thing@sha256:0123 ssh://git@host:some/thing@v2",
+        "PATH=/lib:/usr:/opt/python@3.11 lib:/usr:/opt/python@3.11",
         "passwd: Authentication token manipulation error",
         "authors=5, monkeys=3, tokens of a key",
         "isobench run --targets docker --blocks 5",
@@ -69,6 +82,22 @@ def test_secrets_are_left_out_of_texts(found: str, shown: str) -> None:
     ],
 )
 def test_a_text_without_secrets_stays_as_it_is(found: str) -> None:
+    assert redaction.text(found) == found
+
+
+@pytest.mark.parametrize(
+    ("before", "part", "after"),
+    [
+        ("@", "+", ""), ("ssh:/", ":", ""), ("key ", "x-", ""), ("", "-u=", ""), ("", "eyJ-", ""),
+        ("pass ", "a:!", ""), ("token", " ", "!"), ("", "--token-", ""), ("key ", "a_", ""),
+        ("sshpass ", "-q ", ""), ("", "-sshpass ", ""), ('"token": "', "\\a", ""),
+        ("pass ", "a.b-", ""), ("cookie:", "\n", ""), ("authorization=", " ", ""),
+        ("key ", "1,", "x"), ("@", "a://b:", ""), ("@ a://b:", "a:/b:", ""), ("@ a://b:", "/:", ""),
+    ],
+)  # fmt: skip
+def test_no_text_takes_the_square_of_its_length(before: str, part: str, after: str) -> None:
+    """With one step for each pair of characters this would take hours."""
+    found = before + part * (1_000_000 // len(part)) + after
     assert redaction.text(found) == found
 
 
@@ -97,6 +126,48 @@ def test_a_secret_of_the_environment_is_left_out_wherever_it_stands(
 ) -> None:
     monkeypatch.setenv(variable, value)
     assert redaction.text(f"login failed ({HIDDEN})") == "login failed (***)"
+
+
+@pytest.mark.parametrize("sign", ["#", "/", "?", ":", "@"])
+def test_a_part_of_a_password_that_is_not_escaped_is_left_out(
+    sign: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", f"tcp://me:{HIDDEN}{sign}more22@127.0.0.1:1")
+    host = "no Docker daemon answers at tcp://***@127.0.0.1:1"
+    assert redaction.text(host.replace("***", f"me:{HIDDEN}{sign}more22")) == host
+    for part in (HIDDEN, "more22", f"{HIDDEN}{sign}more22"):
+        shown = redaction.text(f"no port: '{part}', see https://example.org:80/a/more/x@1")
+        assert shown == "no port: '***', see https://example.org:80/a/more/x@1"
+
+
+def test_a_part_of_a_password_in_a_command_is_left_out() -> None:
+    redaction.learn({"vm": {"start": f"vm up tcp://me:{HIDDEN}/more22@host"}})
+    assert redaction.text(f"({HIDDEN}) (more22)") == "(***) (***)"
+
+
+def test_of_an_ordinary_address_nothing_is_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    address = "https://host.example:8080/a-path@v2 http://[::1]:8080/a-path@v2"
+    monkeypatch.setenv("SOME_ADDRESS", address)
+    for shown in (address, "a-path", "host.example"):
+        assert redaction.text(shown) == shown
+
+
+@pytest.mark.parametrize(
+    "value", ["tabby\tsecret", "geh\u00e9im", 'quo"te\\s', 'it\'s "s"', "a<&>b?"]
+)
+def test_a_secret_is_left_out_also_where_it_is_escaped(
+    value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DB_PASSWORD", value)
+    as_json = json.dumps(["x", value], ensure_ascii=False)
+    of_go = as_json.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+    for found in (as_json, json.dumps(["x", value]), of_go):
+        assert redaction.text(found) == '["x", "***"]'
+    for found in (repr(["x", value]), ascii(["x", value])):
+        assert redaction.text(found).replace('"', "'") == "['x', '***']"
+    monkeypatch.delenv("DB_PASSWORD")
+    redaction.learn({"vm": {"password": value}})
+    assert redaction.text(json.dumps(["x", value])) == '["x", "***"]'
 
 
 def test_the_working_directory_is_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,7 +225,7 @@ def test_a_report_and_its_exports_leave_out_secrets_that_an_older_run_has(
     url = f"tcp://me:{HIDDEN}@host:1"
     path = synthetic()
     lines = (path / "records.jsonl").read_bytes()
-    gap = {"kind": "gap", "block": 1, "target": "box", "workload": "io.fsync", "cause": "failed"}
+    gap = {"kind": "gap", "block": 1, "target": "box", "workload": "cpu.sieve", "cause": "failed"}
     gap |= {"detail": url, "hint": url}
     (path / "records.jsonl").write_bytes(lines + json.dumps(gap).encode() + b"\n")
     for kind in ("json", "junit", "markdown", "html", "openmetrics"):
@@ -202,7 +273,7 @@ def test_redact_leaves_out_the_names_of_host_and_users(
             Gap(
                 block=1,
                 target=TargetName("box"),
-                workload=WorkloadName("io.fsync"),
+                workload=WorkloadName("cpu.sieve"),
                 cause=Cause.FAILED,
                 detail=f"alice@lab7: /home/alice/x: on {name} and lab7.example.org, /home/bob/y",
                 hint="sudo usermod alice",
@@ -215,6 +286,27 @@ def test_redact_leaves_out_the_names_of_host_and_users(
     for text in texts:
         assert [one for one in ("alice", "lab7", "/home/bob") if one in text] == []
     assert "AMD EPYC" in (path / "summary.json").read_text()
+
+
+@pytest.mark.parametrize(
+    "around",
+    [
+        "<code>{}</code>", "- `{}`: x", "| {} |", "file://{}", "&#34;{}&#34;", '"detail":"a\\n{}"',
+        "{}", "PATH=/bin:{}", "({})", "*{}*",
+    ],
+)  # fmt: skip
+def test_redact_leaves_out_names_of_other_homes_wherever_a_path_begins(around: str) -> None:
+    redaction.leave_out_names()
+    for home in ("/home", "/Users", "/var/home"):
+        shown = redaction.text(around.format(f"{home}/ulrike/q7"))
+        assert shown == around.format(f"{home}/***/q7")
+        assert "ulrike" not in redaction.text(around.format(f"{home}/ulrike"))
+
+
+def test_redact_takes_no_part_of_another_path_for_a_home() -> None:
+    redaction.leave_out_names()
+    for path in ("src/home/page", "./home/page", "https://home/page"):
+        assert redaction.text(path) == path
 
 
 @pytest.mark.parametrize("mask", [0o022, 0o077, 0o002])

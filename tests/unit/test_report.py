@@ -12,15 +12,18 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+from msgspec import structs
 from rich.console import Console
 
 from isobench.report import html, markdown, sections, text
+from isobench.report.exporters.junit import junit
 from isobench.report.sections import Report, Section
 from isobench.report.sections.claims import CLAIMS
 from isobench.report.sections.documents import DOCUMENTS, Column
 from isobench.report.sections.evidence import EVIDENCE
 from isobench.report.sections.figures import interval_text, percent_text, ratio_text, seconds_text
 from isobench.report.sections.gaps import GAPS
+from isobench.report.sections.lookup import look_up
 from isobench.report.sections.method import METHOD
 from isobench.report.sections.ratios import RATIOS
 from isobench.report.sections.scale import scale_of, ticks_of
@@ -873,6 +876,34 @@ def test_an_ascii_console_gets_ascii(summary: Summary) -> None:
     assert re.search(rb"1\.27x [\d.]+-[\d.]+ >", raw.getvalue())
 
 
+# Runs of strangers: many cells, many gaps.
+
+
+def test_each_gap_is_looked_at_once_however_many_cells_are_empty(summary: Summary) -> None:
+    whole = documents.summary_of(summary)
+    lookup = look_up(structs.replace(whole, gaps=whole.gaps[:1] * 200_000))
+    assert {lookup.gap(f"t{n}", f"cpu.w{m}") for n in range(100) for m in range(100)} == {None}
+    assert lookup.gap_of_target(whole.gaps[0].target) is whole.gaps[0]
+
+
+def test_each_cell_is_looked_at_once_however_many_rows_there_are(summary: Summary) -> None:
+    whole = documents.summary_of(summary)
+    cells = [structs.replace(whole.cells[0], workload=f"cpu.w{n}") for n in range(20_000)]
+    lookup = look_up(structs.replace(whole, cells=tuple(cells), workloads=()))
+    for row in lookup.workloads:
+        assert lookup.reference(row.name) == cells[0].reference
+        assert [one.name for one in lookup.columns()] == [cells[0].target]
+        assert row.name not in lookup.noise
+
+
+def test_each_gap_is_looked_at_once_however_many_suites_junit_has(summary: Summary) -> None:
+    whole = documents.summary_of(summary)
+    gaps = [structs.replace(whole.gaps[0], workload=f"cpu.w{n}") for n in range(20_000)]
+    assert junit(structs.replace(whole, gaps=tuple(gaps))).count('<testsuite name="cpu.w') == len(
+        gaps
+    )
+
+
 # Numbers.
 
 
@@ -946,6 +977,14 @@ def test_an_axis_has_a_few_labels_with_room_between_them(
     assert 3 <= len(ticks) <= 8
     assert len({tick.label for tick in ticks}) == len(ticks)
     assert all(after.place - before.place >= 8 for before, after in pairwise(ticks))
+
+
+def test_a_scale_has_room_for_ratios_of_any_size() -> None:
+    for values in ([1e-304, 1e304], [5e-324, 1.0], [1e308]):
+        scale = scale_of(values, 0.9, 1.1)
+        assert [scale(one) for one in sorted(values)] == sorted(map(scale, values))
+        assert 0 < scale(1.0) <= 100
+        assert ticks_of(scale, lambda value: f"{value:g}x")
 
 
 def test_labels_that_do_not_fit_on_a_phone_are_left_out_there() -> None:

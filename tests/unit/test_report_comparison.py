@@ -46,7 +46,7 @@ def test_the_document_has_the_keys_that_scripts_read(make_run: MakeRun) -> None:
         *("schema_version", "mode", "base", "head", "confirm", "minimum_effect", "level", "alpha"),
         *("method", "anyway", "differences", "warnings", "notes", "cells", "absent", "headline"),
     ]
-    identity = ["id", "started", "machine", "tool_version", "path"]
+    identity = ["id", "started", "machine", "tool_version", "path", "losses"]
     assert list(made["confirm"]) == list(made["base"]["runs"][0]) == identity
     (found,) = made["cells"]
     assert list(found) == [

@@ -82,7 +82,9 @@ def test_the_document_has_the_keys_that_scripts_read(synthetic: Write) -> None:
         *("schema_version", "run", "precision", "margin", "level", "workloads", "health", "host"),
         "headline",
     ]
-    assert list(made["run"]) == ["id", "started", "machine", "tool_version", "path", "blocks"]
+    assert list(made["run"]) == [
+        *("id", "started", "machine", "tool_version", "path", "losses", "blocks")
+    ]
     (found,) = made["workloads"]
     assert list(found) == [
         *("workload", "metric", "class", "blocks", "noise", "exceeds", "deviation", "spread"),

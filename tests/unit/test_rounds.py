@@ -62,9 +62,41 @@ def test_samples_have_the_number_of_their_session_and_the_usual_metrics(runner: 
     mine = [r for r in records if isinstance(r, Sample) and r.target == BOX]
     assert {sample.session for sample in mine} == {1}
     assert {sample.metric for sample in mine} == {
-        *("time", "warmup", "span.guest", "span.host", "dispatch", "turns", "short-turn"),
+        *("time", "warmup", "span.guest", "span.host", "dispatch", "turns", "one-loop-turn"),
         "fact.io.cached_percent",
     }
+
+
+def test_turns_of_one_loop_come_after_turns_of_others_and_with_the_same_untimed_pass(
+    runner: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requests: list[tuple[TargetName, int | None, int, int]] = []
+    ask = rounds._Waiter._ask
+
+    def recorded(self: Any, *request: Any) -> None:
+        requests.append(request)
+        ask(self, *request)
+
+    monkeypatch.setattr(rounds._Waiter, "_ask", recorded)
+    records = measured(runner(fake()))
+    labels = [request[0] for request in requests]
+    for label in LABELS:
+        mine = [
+            n for n, (whose, number, *_) in enumerate(requests) if (whose, number) == (label, None)
+        ]
+        assert len(mine) == 3
+        assert {requests[n][2:] for n in mine} == {(1, LOOPS // 4)}
+        # The program sleeps meanwhile, and others use the caches, as before any other turn.
+        assert all(n == 0 or labels[n - 1] != label for n in mine)
+    taken = [r for r in records if isinstance(r, Sample) and r.metric == "one-loop-turn"]
+    assert {sample.target for sample in taken} == {*LABELS}
+
+
+def test_native_beside_a_slow_target_has_turns_of_one_loop_of_its_own(runner: Make) -> None:
+    work = Work(workload=LOOP, loops=LOOPS, iterations=6, turns={BOX: Turns(loops=10, rounds=3)})
+    records = measured(runner(fake()), work)
+    taken = [r for r in records if isinstance(r, Sample) and r.metric == "one-loop-turn"]
+    assert {sample.target for sample in taken} == {*LABELS, "native#box"}
 
 
 def test_a_slow_target_has_fewer_turns_and_native_a_turn_beside_each(runner: Make) -> None:
@@ -194,6 +226,24 @@ def test_an_interruption_ends_every_payload_that_waits(runner: Make) -> None:
     assert not waiting_threads(before)
     sink: Any = bench.sink
     assert not sink.records
+
+
+def test_an_interruption_does_not_wait_for_a_payload_that_hangs(
+    runner: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = runner(fake())
+    waited: list[Any] = []
+    monkeypatch.setattr(waiting.Waiting, "end", lambda _, timeout: waited.append(timeout))
+
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(rounds._Waiter, "turn", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        rounds.Rounds(bench, NATIVE, seed=3).block(
+            block(), {LOOP: WORK}, sessions.OpeningFailures(), lambda _: None
+        )
+    assert waited == []
 
 
 def waiting_threads(before: Collection[threading.Thread]) -> list[str]:

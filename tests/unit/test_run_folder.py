@@ -3,6 +3,7 @@
 import dataclasses
 import errno
 import fcntl
+import io
 import json
 import os
 import re
@@ -18,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from isobench.config import bounded
 from isobench.model import BlockHealth, Cause, Gap, Leaving, Sample, Technology
 from isobench.model.errors import UsageError
 from isobench.model.units import TargetName, WorkloadName
@@ -33,6 +35,15 @@ GAP = Gap(
     hint="isobench doctor",
 )
 LEAVING = Leaving(block=5, target=TargetName("box"), workload=WorkloadName("cpu.sieve"), share=0.25)
+HEALTH = BlockHealth(
+    block=1,
+    seconds=1.5,
+    steal_percent=None,
+    pressure_percent=3.0,
+    swapped_in_pages=None,
+    throttled=0,
+    clock_source="tsc",
+)
 Write = Callable[..., Path]
 
 
@@ -130,6 +141,112 @@ def test_synced_records_are_on_disk_before_the_folder_is_closed(tmp_path: Path) 
     folder.sync()
     assert records.read((tmp_path / "records.jsonl").read_bytes()).gaps == (GAP,)
     folder.close()
+
+
+def visit_of(a_sample: Callable[..., Sample], block: int) -> list[Sample]:
+    """Return a visit of more bytes than one page of a disk has."""
+    return [a_sample(block, "native", "cpu.sieve", 5, iteration=i) for i in range(100)]
+
+
+def write_visit(folder: writer.RunFolder, visit: list[Sample]) -> None:
+    for sample in visit:
+        folder.write(sample)
+    folder.sync()
+
+
+class FullDisk:
+    """os.write on a disk that has room for some bytes more."""
+
+    def __init__(self, room: int) -> None:
+        self.room = room
+
+    def __call__(self, descriptor: int, data: bytes | memoryview) -> int:
+        written = min(len(data), self.room, 4096)
+        if not written:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self.room -= written
+        return REAL_WRITE(descriptor, data[:written])
+
+
+REAL_WRITE = os.write
+
+
+def test_a_visit_for_which_the_disk_has_no_room_leaves_nothing_and_is_not_lost(
+    tmp_path: Path, a_sample: Callable[..., Sample], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "records.jsonl"
+    folder = writer.RunFolder(tmp_path)
+    write_visit(folder, visit_of(a_sample, 1))
+    before = path.read_bytes()
+    monkeypatch.setattr(os, "write", FullDisk(9000))
+    with pytest.raises(UsageError, match="No space left") as caught:
+        write_visit(folder, visit_of(a_sample, 2))
+    assert "--resume" in caught.value.hint
+    assert path.read_bytes() == before
+    with pytest.raises(UsageError, match="No space left"):
+        folder.sync()
+    assert path.read_bytes() == before
+    monkeypatch.undo()
+    folder.close()
+    assert records.read(path.read_bytes()).samples["block"].tolist() == [1] * 100 + [2] * 100
+
+
+@pytest.mark.parametrize("interrupted_after", [0, 1, 2])
+def test_a_signal_while_a_visit_is_written_repeats_no_line_of_it(
+    interrupted_after: int,
+    tmp_path: Path,
+    a_sample: Callable[..., Sample],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls = []
+
+    def interrupted(descriptor: int, data: memoryview) -> int:
+        written = REAL_WRITE(descriptor, data[:4096])
+        calls.append(written)
+        if len(calls) > interrupted_after:
+            raise KeyboardInterrupt
+        return written
+
+    folder = writer.RunFolder(tmp_path)
+    write_visit(folder, visit_of(a_sample, 1))
+    monkeypatch.setattr(os, "write", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_visit(folder, visit_of(a_sample, 2))
+    monkeypatch.undo()
+    folder.close()
+    found = records.read((tmp_path / "records.jsonl").read_bytes())
+    assert (len(found.samples), found.damage.reasons) == (200, {})
+
+
+@pytest.mark.parametrize("at_a_line_end", [False, True])
+def test_a_visit_that_a_kill_cut_off_is_taken_out_on_resume_and_no_other(
+    at_a_line_end: bool, tmp_path: Path, a_sample: Callable[..., Sample]
+) -> None:
+    path = tmp_path / "records.jsonl"
+    folder = writer.RunFolder(tmp_path)
+    write_visit(folder, visit_of(a_sample, 1))
+    write_visit(folder, visit_of(a_sample, 2))
+    whole = path.read_bytes()
+    write_visit(folder, visit_of(a_sample, 3))
+    folder.close()
+    lines = path.read_bytes()[len(whole) :].splitlines(keepends=True)
+    path.write_bytes(whole + b"".join(lines[:60]) + (b"" if at_a_line_end else lines[60][:16]))
+    writer.RunFolder(tmp_path).close()
+    assert path.read_bytes() == whole
+
+
+def test_a_first_visit_that_a_kill_cut_off_costs_its_last_line_alone(
+    tmp_path: Path, a_sample: Callable[..., Sample]
+) -> None:
+    # Without a complete write there is no telling it from a file that another program has written.
+    path = tmp_path / "records.jsonl"
+    folder = writer.RunFolder(tmp_path)
+    write_visit(folder, visit_of(a_sample, 1))
+    folder.close()
+    whole = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(whole[:60]) + whole[60][:16])
+    writer.RunFolder(tmp_path).close()
+    assert path.read_bytes() == b"".join(whole[:60])
 
 
 def test_a_last_line_that_a_crash_cut_off_is_dropped(synthetic: Write) -> None:
@@ -285,17 +402,10 @@ def test_a_zip_with_a_damaged_member_is_refused(tmp_path: Path, synthetic: Write
 def test_the_health_of_blocks_is_read_with_the_discarded_blocks(tmp_path: Path) -> None:
     folder = writer.RunFolder(tmp_path)
     for block in (1, 2):
-        health = BlockHealth(
-            block=block,
-            seconds=1.5,
-            steal_percent=None,
-            pressure_percent=3.0,
-            swapped_in_pages=None,
-            throttled=0,
-            clock_source="tsc",
-            broken_rules=("a rule",) if block == 2 else (),
+        broken = ("a rule",) if block == 2 else ()
+        folder.health(
+            dataclasses.replace(HEALTH, block=block, broken_rules=broken), valid=block == 1
         )
-        folder.health(health, valid=block == 1)
     folder.document("run.json", {"schema_version": 1, "reference": "native"})
     folder.close()
     run = reader.load(tmp_path)
@@ -319,11 +429,23 @@ def test_empty_output_leaves_no_log(tmp_path: Path) -> None:
     assert list((tmp_path / "logs").iterdir()) == []
 
 
+def made_latest(parent: Path, name: str) -> None:
+    folder = writer.create(parent, name)
+    folder.make_latest()
+    folder.close()
+
+
 def test_latest_points_at_a_new_run(tmp_path: Path) -> None:
     for name in ("first", "second"):
-        writer.create(tmp_path, name).close()
+        made_latest(tmp_path, name)
         assert (tmp_path / "latest").resolve() == tmp_path / name
     assert sorted(path.name for path in tmp_path.iterdir()) == ["first", "latest", "second"]
+
+
+def test_latest_follows_a_run_that_was_removed(tmp_path: Path) -> None:
+    (tmp_path / "latest").symlink_to("removed")
+    made_latest(tmp_path, "run")
+    assert (tmp_path / "latest").resolve() == tmp_path / "run"
 
 
 def test_a_folder_named_by_the_user_does_not_change_latest(tmp_path: Path) -> None:
@@ -333,8 +455,57 @@ def test_a_folder_named_by_the_user_does_not_change_latest(tmp_path: Path) -> No
 
 def test_a_file_called_latest_is_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "latest").write_text("precious")
-    writer.create(tmp_path, "run").close()
+    made_latest(tmp_path, "run")
     assert (tmp_path / "latest").read_text() == "precious"
+
+
+def test_a_link_called_latest_that_leads_to_no_run_stays(tmp_path: Path) -> None:
+    (tmp_path / "v1").mkdir()
+    (tmp_path / "latest").symlink_to("v1")
+    made_latest(tmp_path, "run")
+    assert (tmp_path / "latest").resolve() == tmp_path / "v1"
+
+
+def test_a_run_that_ended_before_it_began_leaves_no_folder(tmp_path: Path) -> None:
+    folder = writer.create(tmp_path, "run")
+    folder.log("box", b"text")
+    folder.remove_unbegun()
+    folder.close()
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_only_what_isobench_created_is_removed_before_a_run_begins(tmp_path: Path) -> None:
+    (tmp_path / "notes").write_text("precious")
+    folder = writer.create(tmp_path, "id", exact=tmp_path)
+    folder.remove_unbegun()
+    folder.close()
+    assert [path.name for path in tmp_path.iterdir()] == ["notes"]
+
+
+def test_folders_that_were_there_before_a_run_begins_stay(tmp_path: Path) -> None:
+    (tmp_path / "run" / "logs").mkdir(parents=True)
+    (tmp_path / "run" / "logs" / "mine.log").write_text("precious")
+    (tmp_path / "run" / "records.jsonl").touch()
+    folder = writer.create(tmp_path, "run")
+    folder.remove_unbegun()
+    folder.close()
+    assert (tmp_path / "run" / "logs" / "mine.log").read_text() == "precious"
+
+
+def test_a_run_that_has_begun_is_not_removed(tmp_path: Path) -> None:
+    folder = writer.create(tmp_path, "run")
+    folder.document("run.json", {})
+    folder.remove_unbegun()
+    folder.close()
+    assert (folder.path / "records.jsonl").exists()
+
+
+def test_a_folder_in_which_a_run_was_killed_before_it_began_is_used(tmp_path: Path) -> None:
+    writer.create(tmp_path, "run").close()
+    writer.create(tmp_path, "run").close()
+    (tmp_path / "run" / "run.json").write_text("{}")
+    with pytest.raises(UsageError, match="holds a run already"):
+        writer.create(tmp_path, "run")
 
 
 def test_a_folder_with_a_run_is_refused(synthetic: Write) -> None:
@@ -534,3 +705,45 @@ def test_an_impossible_number_is_damage_with_its_line(
     (message,) = damaged(synthetic(), put).losses.first
     assert "records.jsonl:3: " in message
     assert re.search(why, message)
+
+
+def test_a_document_is_on_the_disk_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, seen = tmp_path / "plan.json", list[tuple[bytes, bool]]()
+
+    def fsync(descriptor: int) -> None:
+        made = Path(f"/proc/self/fd/{descriptor}").readlink()
+        seen.append((b"" if made.is_dir() else made.read_bytes(), path.exists()))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    bounded.replace(path, b"{}")
+    assert seen == [(b"{}", False), (b"", True)]
+
+
+def test_a_disk_that_is_full_is_an_error_with_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left") as caught:
+        bounded.replace(tmp_path / "plan.json", b"{}")
+    assert caught.value.filename == str(tmp_path / "plan.json")
+    assert [*tmp_path.iterdir()] == []
+
+
+@pytest.mark.parametrize("name", ["state/blocks.jsonl", "logs/box.log"])
+def test_a_full_disk_is_an_error_with_the_file_that_was_appended_to(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = writer.RunFolder(tmp_path / "run")
+    monkeypatch.setattr(writer, "_appending", lambda _: io.FileIO("/dev/full", "wb"))
+    with pytest.raises(UsageError, match=re.escape(f"{folder.path / name}: No space")) as caught:
+        if name.startswith("logs"):
+            folder.log("box", b"a word")
+        else:
+            folder.health(HEALTH, valid=True)
+    assert "--resume" in caught.value.hint
+    folder.close()

@@ -111,6 +111,13 @@ def test_a_cell_of_one_side_is_listed_with_the_gap_of_the_other(make_run: MakeRu
     ]
 
 
+def test_a_native_that_took_no_time_has_not_changed(make_run: MakeRun) -> None:
+    base, head = make_run(), make_run()
+    samples = head.samples.assign(value=head.samples["value"] * (head.samples["target"] == "box"))
+    made = compared(base, dataclasses.replace(head, samples=samples))
+    assert not made.native_changes
+
+
 def test_targets_and_workloads_may_be_chosen(make_run: MakeRun) -> None:
     ratios = {SIEVE: 1.0, FSYNC: 1.0, ("jar", "cpu.sieve"): 1.0}
     made = compared(

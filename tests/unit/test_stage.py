@@ -155,3 +155,67 @@ def test_forgetting_removes_the_whole_cache_and_says_how_large_it_was(own_cache:
     assert [*map(str, stage.remove_cache())] == [f"folder {own_cache} (2.5 MB)"]
     assert not own_cache.exists()
     assert stage.remove_cache() == []
+
+
+def test_notes_on_what_is_not_removed_stay_when_the_cache_is_removed(own_cache: Path) -> None:
+    notes = [own_cache / "machines" / "x.json", own_cache / "pods" / "y.json"]
+    others = [own_cache / "machines" / "x.lock", own_cache / "payloads" / "p", own_cache / "log"]
+    for path in (*notes, *others):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("{}")
+    (found,) = stage.remove_cache()
+    assert (found.what, found.failure) == (f"folder {own_cache} (0.0 MB)", "")
+    assert sorted(path for path in own_cache.rglob("*") if path.is_file()) == sorted(notes)
+    assert stage.remove_cache() == []
+
+
+def test_a_sweep_takes_what_was_being_built_by_the_dead(own_cache: Path) -> None:
+    machine = ownership.mine().split("-")[1]
+    dead = own_cache / "payloads" / DEAD.format(machine=machine)
+    living = own_cache / "payloads" / f"{ownership.mine()}-build-abcd"
+    for folder in (dead, living):
+        folder.mkdir(parents=True)
+    assert [*map(str, stage.sweep(ownership.alive))] == [f"folder {dead}"]
+    assert living.exists()
+
+
+def test_half_of_a_root_is_removed_where_a_disk_is_full(
+    payloads: Sequence[Payload], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with stage.workshop(payloads) as shop:
+        one = made(shop)
+        monkeypatch.setattr(stage.cache, "replace", full)
+        with pytest.raises(OSError, match="No space"), shop.fresh(one, X86):
+            pytest.fail("it was made")
+        assert [*one.root.parent.glob("root-*")] == [one.root]
+
+
+@pytest.mark.parametrize("place", ["payloads", "gvisor", "runs"])
+def test_a_cache_that_a_living_process_uses_is_not_removed(place: str, own_cache: Path) -> None:
+    machine = ownership.mine().split("-")[1]
+    dead = own_cache / place / DEAD.format(machine=machine)
+    living = own_cache / place / f"{ownership.mine()}-build-abcd"
+    for folder in (dead, living):
+        folder.mkdir(parents=True)
+    (found,) = stage.remove_cache()
+    assert found.failure == f"another isobench is using it ({living.name})"
+    assert living.exists()
+    living.rmdir()
+    (found,) = stage.remove_cache()
+    assert not found.failure
+    assert not own_cache.exists()
+
+
+def test_a_run_keeps_the_cache_before_it_has_its_workshop(own_cache: Path) -> None:
+    @stage.cache_in_use()
+    def run() -> list[str]:
+        return [left.failure for left in stage.remove_cache()]
+
+    for _ in range(2):
+        (failure,) = run()
+        assert "is using it" in failure
+    (found,) = stage.remove_cache()
+    assert not found.failure

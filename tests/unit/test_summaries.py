@@ -1,8 +1,9 @@
 """A run with known ratios -> summary.json."""
 
+import itertools
 import json
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from isobench.model.units import TargetName, WorkloadName
 from isobench.report import sections
 from isobench.report.sections.method import METHOD
 from isobench.storage import documents, reader
+from tests.unit.conftest import ITERATIONS
 
 Write = Callable[..., Path]
 BASE_SECONDS = 2e-6
@@ -545,6 +547,28 @@ def test_one_wrong_answer_takes_the_verdict_from_its_cell_alone(
     assert cell(made, "box", "cpu.sha256")["standing"] == "near-native"
 
 
+class Counted(tuple[Gap, ...]):  # noqa: SLOT001 - a tuple has no slots but empty ones
+    """Gaps that count how often all of them are looked at."""
+
+    passes = 0
+
+    def __iter__(self) -> Iterator[Gap]:
+        self.passes += 1
+        return super().__iter__()
+
+
+def test_gaps_are_not_looked_at_for_each_cell_and_target(synthetic: Write) -> None:
+    passes = []
+    for names in (("box",), ("box", "jar", "tin")):
+        ratios = {(name, f"cpu.{work}"): 1.0 for name in names for work in ("sieve", "sha256")}
+        run = reader.load(synthetic(ratios, name=names[-1]))
+        gaps = Counted([gap(Cause.FAILED, block=3)])
+        made = analysis.summarise(replace(run, gaps=gaps), analysis.documents_claims())
+        assert len(made.gaps) == 1
+        passes.append(gaps.passes)
+    assert passes[0] == passes[1] > 0
+
+
 def test_faster_than_native_is_a_doubt(synthetic: Write) -> None:
     found = cell(summary(synthetic({SIEVE: 0.7})))
     assert "faster-than-native" in found["doubt_codes"]
@@ -719,7 +743,8 @@ def test_a_cell_that_gave_up_half_way_does_not_make_a_run_precise(synthetic: Wri
 def test_iterations_that_took_no_time_at_all_give_no_ratio_and_no_crash(
     synthetic: Write, a_sample: Callable[..., Sample]
 ) -> None:
-    zeros = [a_sample(block, "box", "cpu.sieve", 0) for block in range(1, 16)]
+    every = itertools.product(range(1, 16), range(ITERATIONS))
+    zeros = [a_sample(block, "box", "cpu.sieve", 0, iteration=i) for block, i in every]
     path = synthetic(missing={SIEVE: frozenset(range(16))}, samples=zeros)
     found = cell(summary(path))
     assert (found["value"], found["ratio"], found["standing"]) == (0.0, None, "unproven")

@@ -319,29 +319,40 @@ def test_commands_run_for_a_file_or_a_target_that_is_named(
     assert (tmp_path / "executed").exists()
 
 
-COMMANDS = {
-    "ssh": {"host": "x", "tool": "virsh -c x", "preset": "libvirt", "machine": "m"},
-    "kubernetes": {"load": ["ctr", "import"]},
-    "wine": {"loader": "/opt/wine"},
-    "wasm": {"engine": "/opt/wasmtime"},
-    "gvisor": {"program": "/opt/runsc"},
-    "firejail": {"arguments": ["--output=/x"]},
-    "uml": {"kernel": "/opt/linux"},
-    "kvm": {"emulator": "/opt/qemu"},
-    "qemu": {"arguments": ["-netdev", "tap,script=/x"]},
-    "podman": {"runtime": "/opt/crun"},
-}
+COMMANDS: list[tuple[str, dict[str, Any]]] = [
+    ("ssh", {"host": "x", "tool": "virsh -c x", "preset": "libvirt", "machine": "m"}),
+    ("ssh", {"host": "x", "preset": "libvirt", "machine": "m"}),
+    ("kubernetes", {"load": ["ctr", "import"]}),
+    ("kubernetes", {"context": "elsewhere"}),
+    ("kubernetes", {"image": "registry.example.com/x", "pull_secret": "s"}),
+    ("distrobox", {"image": "debian:12"}),
+    ("wine", {"loader": "/opt/wine"}),
+    ("wasm", {"engine": "/opt/wasmtime"}),
+    ("gvisor", {"program": "/opt/runsc"}),
+    ("firejail", {"arguments": ["--output=/x"]}),
+    ("uml", {"kernel": "/opt/linux"}),
+    ("kvm", {"emulator": "/opt/qemu"}),
+    ("kvm", {"kernel": "/opt/linux"}),
+    ("qemu", {"initrd": "/opt/archive"}),
+    ("qemu", {"arguments": ["-netdev", "tap,script=/x"]}),
+    ("podman", {"runtime": "/opt/crun"}),
+    ("podman-pod", {"network": "pasta:--pcap,/x"}),
+]
 
 
-@pytest.mark.parametrize("kind", COMMANDS)
-def test_a_configured_program_is_not_executed_without_a_request(kind: str) -> None:
-    found = Registry({"mine": {"kind": kind, **COMMANDS[kind]}}, trusted=False)
+@pytest.mark.parametrize(
+    ("kind", "options"), COMMANDS, ids=lambda one: one if isinstance(one, str) else "-".join(one)
+)
+def test_a_configured_program_is_not_executed_without_a_request(
+    kind: str, options: dict[str, Any]
+) -> None:
+    found = Registry({"mine": {"kind": kind, **options}}, trusted=False)
     assert isinstance(found.get("mine"), UntriedTarget)
     answer = probed(found, "mine")
     assert (answer.lack, "isobench doctor mine" in answer.hint) == (Lack.UNTRIED, True)
     found.permit(["mine"])
     assert not isinstance(found.get("mine"), UntriedTarget)
-    trusted = Registry({"mine": {"kind": kind, **COMMANDS[kind]}})
+    trusted = Registry({"mine": {"kind": kind, **options}})
     assert not isinstance(trusted.get("mine"), UntriedTarget)
 
 
@@ -350,8 +361,10 @@ def test_a_configured_program_is_not_executed_without_a_request(kind: str) -> No
     [
         ("ssh", {"host": "x"}),
         ("docker", {"runtime": "runsc", "memory": "1g"}),
-        ("podman", {"runtime": "runsc"}),
+        ("podman", {"runtime": "runsc", "network": "slirp4netns"}),
         ("kvm", {"vcpus": 2, "emulator": ""}),
+        ("qemu", {"machine": "pc", "cpu": "max"}),
+        ("kubernetes", {"cpu": "2"}),
         ("namespaces", {"pids": 64}),
     ],
 )
@@ -376,7 +389,8 @@ def test_commands_of_a_resumed_run_that_another_user_may_have_written_do_not_run
     synthetic: Callable[..., Path], isobench: Run, somewhere: Path
 ) -> None:
     tables = {"trap": {"kind": "uml", "kernel": "/opt/linux"}}
-    run = synthetic({("trap", "cpu.sieve"): 1.0}, about={"config": {"targets": tables}})
+    about = {"config": {"targets": tables}, "interrupted": True}
+    run = synthetic({("trap", "cpu.sieve"): 1.0}, about=about)
     give_away(run / "run.json")
     done = isobench("run", "--resume", run, "--budget", "5m")
     assert done.code == 2

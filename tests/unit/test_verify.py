@@ -1,6 +1,7 @@
 """`isobench verify`: claims judged on runs with known ratios, and their exports."""
 
 import json
+import os
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,10 @@ import pytest
 
 from isobench import claims
 from isobench.analysis import summary as analysis
+from isobench.cli import _inputs, verify
+from isobench.cli import run as run_command
 from isobench.model import Cause, Gap, Technology
+from isobench.model.errors import UsageError
 from isobench.model.units import TargetName, WorkloadName
 from isobench.report.exporters.junit import junit
 from isobench.report.exporters.openmetrics import openmetrics
@@ -115,12 +119,37 @@ def test_the_users_claims_are_added_to_the_documents_and_may_replace_them(
         {"id": "mine", "quote": "Fast.", "kind": "equivalent", "targets": ["box"]},
         {"id": "perf-container", "quote": "Fine.", "kind": "equivalent", "targets": ["box"]},
     ]
-    path = synthetic(about={"claims": rows})
-    found = {row["id"]: row for row in summary(path)["claims"]}
+    path = synthetic()
+    added = claims.of_table(rows, origin="mine.toml")
+    made = analysis.summarise(reader.load(path), analysis.claims_of(reader.load(path), added))
+    found = {one.id: one for one in made.claims}
     assert len(found) == len(analysis.documents_claims()) + 1
-    assert found["mine"]["quote"] == "Fast."
-    assert found["perf-container"]["quote"] == "Fine."
-    assert found["kernel-container"]["origin"] == "claims.toml"
+    assert found["mine"].quote == "Fast."
+    assert (found["perf-container"].quote, found["perf-container"].is_documents) == ("Fine.", False)
+    assert found["kernel-container"].origin == "claims.toml"
+
+
+def test_a_claim_of_a_run_does_not_replace_a_sentence_of_the_documents(
+    synthetic: Write, isobench: Callable[..., Any]
+) -> None:
+    row = {"id": "perf-container", "quote": "Near-native", "kind": "bound", "below_ratio": 1e9}
+    row |= {"targets": ["box"], "workloads": ["cpu"]}
+    path = synthetic({("box", "cpu.sieve"): 2.0}, about={"claims": [row]})
+    without = summary(synthetic({("box", "cpu.sieve"): 2.0}, name="without"))
+    plain = {one["id"]: one for one in without["claims"]}
+    found = {one["id"]: one for one in summary(path)["claims"]}
+    assert found["perf-container"] == plain["perf-container"]
+    assert found["perf-container"]["documents"]
+    other = found["perf-container-of-this-run"]
+    assert (other["standing"], other["documents"]) == ("supported", False)
+    assert other["published"] == []
+    # The user's own may, and then that of the run is no other.
+    added = claims.of_table([row], origin="mine.toml")
+    chosen = {one.id: one for one in analysis.claims_of(reader.load(path), added)}
+    assert chosen["perf-container"].below_ratio == 1e9
+    assert "perf-container-of-this-run" not in chosen
+    done = isobench("verify", path, "--fail-on", "documents", "-q")
+    assert done.code == 1, done
 
 
 # ---- the command
@@ -157,6 +186,38 @@ def test_a_refuted_claim_fails_only_with_fail_on(
     written = json.loads((path / "summary.json").read_text())
     assert {row["id"]: row["standing"] for row in written["claims"]}["fast"] == "refuted"
     assert "Boxes are fast." in (path / "report.html").read_text()
+
+
+def test_the_documents_cannot_fail_where_only_a_file_is_judged(
+    synthetic: Write, isobench: Callable[..., Any], own: Path
+) -> None:
+    path = synthetic({("box", "cpu.sieve"): 1.0})
+    done = isobench("verify", path, "--claims", own, "--fail-on", "claim,documents")
+    assert done.code == 2
+    assert "--fail-on documents has no effect with --claims" in done.words
+    assert not (path / "summary.json").exists()
+
+
+def test_an_export_that_cannot_be_written_takes_nothing_from_the_others(
+    synthetic: Write,
+    isobench: Callable[..., Any],
+    own: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "job.md"))
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    path = synthetic({("box", "cpu.sieve"): 2.0})
+    words = ("verify", path, "--claims", own, "-q", "--export-json", "/dev/full")
+    words += ("--export-junit", tmp_path / "claims.xml")
+    for fail_on, code in (((), 2), (("--fail-on", "claim"), 1)):
+        done = isobench(*words, *fail_on)
+        assert done.code == code
+        assert "/dev/full: No space left on device" in done.err
+        assert "Boxes are fast" in (tmp_path / "claims.xml").read_text()
+        assert "Claim fast is refuted" in done.err
+        for name in ("claims.xml", "job.md"):
+            (tmp_path / name).unlink()
 
 
 def test_a_supported_claim_passes(
@@ -284,3 +345,64 @@ def test_lost_records_are_reported(synthetic: Write, isobench: Callable[..., Any
     written = json.loads((path / "summary.json").read_text())
     assert written["run"]["complete"] is False
     assert "The run was cut short" in done.words
+
+
+def test_the_claims_that_a_run_was_made_with_count(
+    synthetic: Write, isobench: Callable[..., Any]
+) -> None:
+    row = {"id": "mine", "quote": "Boxes are fast.", "kind": "equivalent", "targets": ["box"]}
+    path = synthetic({("box", "cpu.sieve"): 2.0}, about={"claims": [row]})
+    done = isobench("verify", path, "--fail-on", "claim")
+    assert done.code == 1
+    assert "(mine)" in done.words
+
+
+def test_verify_knows_no_regressions(synthetic: Write, isobench: Callable[..., Any]) -> None:
+    done = isobench("verify", synthetic(), "--fail-on", "regression")
+    assert done.code == 2
+    assert "'regression' is none of" in done.err
+
+
+def test_an_export_that_cannot_be_written_is_refused_before_measuring(
+    isobench: Callable[..., Any],
+) -> None:
+    done = isobench("verify", "--measure", "--export-json", "nowhere/x.json")
+    assert done.code == 2
+    assert "nowhere does not exist" in done.err
+
+
+def test_claims_and_configuration_may_be_pipes_where_a_run_is_measured(
+    isobench: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, somewhere: Path
+) -> None:
+    seen = []
+
+    def measured(options: Any) -> None:
+        registry, settings = _inputs.registry_of(options["config"])
+        own = _inputs.claims_of(options["claims"], settings, options["config"])
+        seen.append(([one.id for one in own], settings.run.workloads, registry.names()))
+        raise UsageError("measured", hint="no more")
+
+    monkeypatch.setattr(run_command, "measure", measured)
+    monkeypatch.setattr(verify, "_selection", lambda *_: [])
+    texts = (OWN, '[run]\nworkloads = ["cpu.sieve"]\n[targets.mine]\nkind = "namespaces"\n')
+    ends = [os.pipe(), os.pipe()]
+    for (_, writing), text in zip(ends, texts, strict=True):
+        os.write(writing, text.encode())
+        os.close(writing)
+    (claims_pipe, config_pipe) = (f"/dev/fd/{reading}" for reading, _ in ends)
+    isobench("verify", "--measure", "--claims", claims_pipe, "--config", config_pipe)
+    for reading, _ in ends:
+        os.close(reading)
+    ((ids, workloads, names),) = seen
+    assert (ids, workloads) == (["fast"], ["cpu.sieve"])
+    assert "mine" in names
+    assert somewhere.exists()
+
+
+def test_claims_about_what_cannot_run_here_measure_nothing(
+    isobench: Callable[..., Any], somewhere: Path
+) -> None:
+    (somewhere / "mine.toml").write_text(OWN.replace("box", "ssh"))
+    done = isobench("verify", "--measure", "--claims", "mine.toml")
+    assert done.code == 3
+    assert "no target of the claims can run here" in done.err

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isobench.model import Evidence
+from isobench.model.bounds import MOST_FACTS
 from isobench.payload import wire
 
 NONCE = "feed0123"
@@ -65,8 +66,8 @@ def test_control_characters_in_a_fact_cannot_reach_the_terminal() -> None:
 
 
 def test_more_facts_than_the_limit_are_dropped() -> None:
-    many = [{"fact": f"key.{number}", "value": number} for number in range(wire.MOST_FACTS + 5)]
-    assert len(read(reply(*many)).facts) == wire.MOST_FACTS
+    many = [{"fact": f"key.{number}", "value": number} for number in range(MOST_FACTS + 5)]
+    assert len(read(reply(*many)).facts) == MOST_FACTS
 
 
 def test_a_long_text_is_cut_and_the_cut_shows() -> None:

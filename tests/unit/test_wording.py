@@ -89,6 +89,12 @@ def test_an_interval_reads_low_to_high() -> None:
     assert interval_text((0.9912, 1.0349)) == "[0.99, 1.03]"
 
 
+def test_an_interval_of_any_size_has_a_text() -> None:
+    for bounds in ((5e-324, 1e-323), (1e-304, 1e304), (1e308, 1.7e308)):
+        assert interval_text(bounds, 1.0).startswith("[")
+        assert ratio_text(1e-23, bounds)
+
+
 def test_an_interval_beside_its_ratio_has_the_same_decimals() -> None:
     assert interval_text((27.35, 27.52), 27.43) == "[27.4, 27.5]"
     assert interval_text((0.9991, 1.0012), 1.0004) == "[0.999, 1.001]"

@@ -142,3 +142,37 @@ def test_an_action_that_is_not_played_is_an_error(tmp_path: Path) -> None:
         job(tmp_path).run(written(tmp_path, {"uses": "somebody/else@v1"}))
     with pytest.raises(AssertionError, match="unknown expression"):
         expanded("${{ secrets.token }}", {})
+
+
+def arguments(tmp_path: Path, **inputs: str) -> list[str]:
+    """Return the arguments that the action calls `isobench run` with."""
+    tool = tmp_path / "isobench"
+    tool.write_text('#!/bin/sh\nfor word; do echo "$word"; done\n')
+    tool.chmod(0o755)
+    given = {"TARGETS": "docker", "WORKLOADS": "", "BUDGET": "10m", "FAIL_ON": "error"}
+    given |= {"STORE": "store", "ARGUMENTS": "", "GITHUB_OUTPUT": str(tmp_path / "output")}
+    script = dict(workflows.scripts(ACTION))["Measure"]
+    done = subprocess.run(
+        ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", script],
+        cwd=tmp_path, env=given | inputs | {"PATH": f"{tmp_path}:/usr/bin:/bin"},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return done.stdout.splitlines()
+
+
+@pytest.mark.parametrize("fail_on", ["claim,regression", "claim, regression", "regression"])
+def test_the_action_compares_with_the_store_for_regressions(fail_on: str, tmp_path: Path) -> None:
+    words = arguments(tmp_path, FAIL_ON=fail_on)
+    assert words[words.index("--store") + 1] == "store"
+    assert "--confirm" in words
+
+
+def test_the_action_takes_an_empty_list_of_findings(tmp_path: Path) -> None:
+    words = arguments(tmp_path, FAIL_ON="")
+    assert "--fail-on" not in words
+    assert "--store" not in words
+
+
+def test_the_action_takes_arguments_of_several_lines(tmp_path: Path) -> None:
+    words = arguments(tmp_path, ARGUMENTS="--require docker\n--claims mine.toml\n")
+    assert words[words.index("--require") :][:4] == ["--require", "docker", "--claims", "mine.toml"]

@@ -33,13 +33,8 @@ def junit(summary: Summary) -> str:
     # XML cannot hold control characters, not even as references (XML 1.0, section 2.2). Texts of a
     # summary have none: they were cleaned where they were read.
     root = ET.Element("testsuites", name="isobench")
-    named = [
-        *((cell.workload, cell.target) for cell in summary.cells),
-        *((gap.workload, gap.target) for gap in summary.gaps),
-    ]
-    names = [workload for workload, target in named if not _is_control(target)]
-    for workload in dict.fromkeys(names):
-        _suite(root, workload, list(_cells(workload, summary).values()))
+    for workload, cases in _cases(summary).items():
+        _suite(root, workload, list(cases.values()))
     _suite(root, "claims", [_claim(item) for item in summary.claims if not item.is_documents])
     if summary.history is not None:
         _suite(root, "history", [_beside(cell) for cell in summary.history.cells])
@@ -58,19 +53,21 @@ def _suite(root: ET.Element, name: str, cases: list[ET.Element]) -> None:
     suite.extend(cases)
 
 
-def _cells(workload: str, summary: Summary) -> dict[str, ET.Element]:
-    """Return a case for each target, with its figures or the reason for a gap."""
-    found: dict[str, ET.Element] = {}
+def _cases(summary: Summary) -> dict[str, dict[str, ET.Element]]:
+    """Return by workload a case for each target, with its figures or the reason for a gap."""
+    found: dict[str, dict[str, ET.Element]] = {}
     for cell in summary.cells:
-        if cell.workload == workload and not _is_control(cell.target):
+        if not _is_control(cell.target):
             name = series_text(cell.target, cell.metric)
-            found[name] = case = _case(workload, name)
+            cases = found.setdefault(cell.workload, {})
+            cases[name] = case = _case(cell.workload, name)
             _properties(case, dict(_figures(cell)))
     for gap in summary.gaps:
-        if gap.workload == workload and not _is_control(gap.target):
+        if not _is_control(gap.target):
             name = series_text(gap.target, gap.metric or TIME.name)
-            new = name not in found
-            _mark(found.setdefault(name, _case(workload, name)), gap, new=new)
+            cases = found.setdefault(gap.workload, {})
+            new = name not in cases
+            _mark(cases.setdefault(name, _case(gap.workload, name)), gap, new=new)
     return found
 
 

@@ -1,10 +1,9 @@
 """The samples of a run as Parquet. It needs the extra `history`."""
 
 import contextlib
-import tempfile
-from pathlib import Path
 
 from isobench.history import duckdb_door
+from isobench.plugins import ownership
 from isobench.report.write import Outcome
 from isobench.storage import reader
 
@@ -13,10 +12,10 @@ def export(outcome: Outcome) -> bytes:
     """Return the file. UsageError: DuckDB is not installed."""
     samples = reader.load(outcome.source).samples
     with (
-        tempfile.TemporaryDirectory(prefix="isobench-") as scratch,
+        ownership.temporary_folder("parquet") as scratch,
         contextlib.closing(duckdb_door.connection()) as database,
     ):
-        made = Path(scratch) / "samples.parquet"
+        made = scratch / "samples.parquet"
         database.register("samples", samples)
         duckdb_door.copy(database, "SELECT * FROM samples", made)
         return made.read_bytes()

@@ -36,11 +36,18 @@ def call_paths(lookup: Lookup) -> str:
     paths: dict[str, list[str]] = {}
     for target in lookup.targets:
         if target.name in measured and target.name != REFERENCE and not is_control(target.name):
-            paths.setdefault(_path(target), []).append(target.name)
+            paths.setdefault(_path(target), []).append(_named(target))
     if not paths:
         return ""
     parts = [f"by {path} in {listed(names)}" for path, names in paths.items()]
     return f"System calls are served {'; '.join(parts)}."
+
+
+def _named(target: TargetSummary) -> str:
+    """Return the name of a target, of gVisor with what intercepts its calls."""
+    facts = {fact.key: fact.value for fact in target.facts}
+    platform = facts.get("host.sentry.platform")
+    return f"{target.name} (which intercepts them by {platform})" if platform else target.name
 
 
 def _path(target: TargetSummary) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from isobench.model import ClaimStatus
-from isobench.model.wording import joined
+from isobench.model.wording import NO_TEST, joined
 from isobench.report.markup import escaped, items, quote
 from isobench.report.sections.lookup import Lookup, class_title
 from isobench.report.sections.marks import CLAIM_MARKS, Mark
@@ -19,6 +19,7 @@ _ORDER: Final = (
     ClaimStatus.INCONCLUSIVE,
     ClaimStatus.UNTESTED,
 )
+_MACHINE: Final = "virtual machine"
 # The origin of the documents' claims: the file reports/claims.toml. Summaries of older versions
 # have no origins.
 _SHIPPED: Final = frozenset({"", "claims.toml"})
@@ -65,6 +66,10 @@ class Claims:
     untested: tuple[ClaimView, ...]
     counts: str
     """The number of claims by status, in words."""
+    machines: int
+    """How many of the untested need a virtual machine, and nothing else."""
+    without_test: int
+    """How many of them isobench cannot test yet."""
 
     @property
     def all(self) -> tuple[ClaimView, ...]:
@@ -83,6 +88,8 @@ def claims(lookup: Lookup) -> Claims:
         tested=tuple(tested),
         untested=tuple(untested),
         counts=claim_counts([*tested, *untested]),
+        machines=sum(_MACHINE in one.change for one in untested if NO_TEST not in one.sentence),
+        without_test=sum(NO_TEST in one.sentence for one in untested),
     )
 
 

@@ -292,8 +292,8 @@ def _axes(lookup: Lookup, document: _Document, ran: Sequence[TargetSummary]) -> 
     names = {target.name for target in ran}
     axes = []
     for group, _ in lookup.groups():
-        timed = [cell for cell in lookup.cells.values() if cell.is_time]
-        cells = [cell for cell in timed if cell.group == group and cell.target in names]
+        timed = [cell for cell in lookup.cells_by_class.get(group, ()) if cell.is_time]
+        cells = [cell for cell in timed if cell.target in names]
         if group == START_CLASS or not cells:
             continue
         kinds = Counter(cell.mark.kind for cell in cells)
@@ -351,12 +351,11 @@ def _spread(cells: Sequence[Figure], kinds: Mapping[str, int]) -> str:
 def _start_line(lookup: Lookup, ran: Sequence[TargetSummary]) -> str:
     names = {target.name for target in ran}
     parts = []
-    for workload in lookup.workloads:
-        cells = [cell for key, cell in lookup.cells.items() if key[1] == workload.name]
+    for workload in lookup.of_class(START_CLASS):
         times = sorted(
             (cell.value, seconds_text(cell.value, 2))
-            for cell in cells
-            if workload.group == START_CLASS and cell.target in names and cell.value is not None
+            for cell in lookup.cells_by_row.get(workload.name, ())
+            if cell.target in names and cell.value is not None
         )
         if times:
             low, high = times[0][1], times[-1][1]

@@ -48,7 +48,7 @@ def proofs(lookup: Lookup) -> tuple[Proof, ...]:
 def _proof(lookup: Lookup, target: TargetSummary) -> Proof:
     expectations = tuple(map(_expectation, target.expectations))
     met = sum(expectation.mark is MET for expectation in expectations)
-    all_met = target.measured and met == len(expectations)
+    all_met = target.measured and met == len(expectations) and bool(target.facts)
     return Proof(
         target=heading_of(target),
         version=version_of(target) if target.measured else missing_of(lookup, target).reason,
@@ -66,6 +66,8 @@ def _proof(lookup: Lookup, target: TargetSummary) -> Proof:
 def _verdict(target: TargetSummary, met: int) -> str:
     if target.expectations:
         return f"{met} of {counted(len(target.expectations), 'expectation')} met"
+    if not target.facts and target.measured:
+        return "the evidence is lost"
     return "no expectations" if target.measured else target.status
 
 

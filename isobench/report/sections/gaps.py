@@ -96,7 +96,7 @@ def _gaps(lookup: Lookup) -> Iterator[GapView]:
     every = {workload.name for workload in lookup.workloads}
     grouped: dict[_Key, list[str]] = {}
     for (name, cause, detail, hint), names in _by_target(lookup).items():
-        cells = joined(names) if names and every - {*names} else "every workload"
+        cells = joined(names) if names and not every.issubset(names) else "every workload"
         shared_hint = hint.removesuffix(name) if hint.endswith(f"{_OPTION}{name}") else hint
         grouped.setdefault((cells, cause, detail, shared_hint), []).append(name)
     for (cells, cause, detail, hint), targets in grouped.items():
@@ -109,18 +109,19 @@ def _gaps(lookup: Lookup) -> Iterator[GapView]:
         )
 
 
-def _by_target(lookup: Lookup) -> dict[_Key, list[str]]:
+def _by_target(lookup: Lookup) -> dict[_Key, dict[str, None]]:
     """Return the workloads of each gap by target, cause, detail and hint; empty: all workloads."""
-    together: dict[_Key, list[str]] = {}
+    together: dict[_Key, dict[str, None]] = {}
     for gap in lookup.summary.gaps:
-        workloads = together.setdefault((gap.target, gap.cause, gap.detail, gap.hint), [])
-        if gap.workload and row_of(gap) not in workloads:
-            workloads.append(row_of(gap))
+        # A dict, since a set does not keep the order.
+        workloads = together.setdefault((gap.target, gap.cause, gap.detail, gap.hint), {})
+        if gap.workload:
+            workloads[row_of(gap)] = None
     # A target without numbers and without a gap: a run that ended before its first visit.
     for target in lookup.targets:
-        if not target.measured and not any(key[0] == target.name for key in together):
+        if not target.measured and lookup.gap_of_target(target.name) is None:
             missing = missing_of(lookup, target)
-            together[target.name, target.status, missing.reason.shown, missing.hint.shown] = []
+            together[target.name, target.status, missing.reason.shown, missing.hint.shown] = {}
     return together
 
 

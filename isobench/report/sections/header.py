@@ -39,8 +39,12 @@ def _blocks(lookup: Lookup) -> str:
     planned = run.blocks_planned
     text = f"{run.blocks}" if planned is None else f"{run.blocks} (at most {planned})"
     text += _SCHEDULES.get(run.schedule, "")
+    # A cell that has left has the level of an interim analysis.
+    left = [one.data for one in lookup.cells.values() if one.data.level not in (None, run.level)]
+    if fewest := min((one.blocks for one in left), default=0):
+        text += f"; {counted(len(left), 'cell')} left earlier, from block {fewest} on"
     invalid = run.blocks_invalid
-    return f"{text}, {invalid} more discarded as disturbed" if invalid else text
+    return f"{text}; {invalid} discarded as disturbed" if invalid else text
 
 
 def shared_sessions(lookup: Lookup) -> str:

@@ -1,7 +1,6 @@
 """Access to a summary by name: cells by target and workload, headings, gaps."""
 
 import functools
-import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,11 +19,14 @@ from isobench.storage.schema import (
     RunSummary,
     Summary,
     TargetSummary,
+    WarmupSummary,
 )
 from isobench.workloads import classes
 
 START_CLASS: Final = classes.START_UP
 REFERENCE: Final = "native"
+_NARROW: Final = 0.1
+"""An interval with a smaller half width, as a share of the ratio, justifies a third digit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +126,7 @@ class Figure:
         if self.bounds is None or not self.ratio:
             return 3
         half = (self.bounds[1] - self.bounds[0]) / 2 / self.ratio
-        return max(2, min(3, math.ceil(-math.log10(half)) + 1)) if half > 0 else 3
+        return 3 if half < _NARROW else 2
 
     @property
     def mark(self) -> Mark:
@@ -148,7 +150,8 @@ class Figure:
         """Native's value in the same blocks, with its unit; nothing for a mean."""
         if not isinstance(self.data, CellSummary):
             return ""
-        return amount_text(self.data.reference, self.data.unit, self.digits)
+        # Beside native's own time, which has three: "110" there would read as another "109".
+        return amount_text(self.data.reference, self.data.unit, max(3, self.digits))
 
     @property
     def ratio_text(self) -> str:
@@ -195,7 +198,7 @@ class Lookup:
         """The targets, in the order of the run."""
         return self.summary.targets
 
-    @property
+    @functools.cached_property
     def noise(self) -> dict[str, float]:
         """The known noise floors, by row, as shares."""
         floors = self.run.noise | {
@@ -242,17 +245,34 @@ class Lookup:
         """Return the anchor of the row of a target in a plot; empty where there is none."""
         return self._anchors.get((target, row), "")
 
+    # A run may have thousands of cells and of gaps: each is looked for once, not for each cell.
+
+    @functools.cached_property
+    def _gaps(self) -> Mapping[tuple[str, str], GapSummary]:
+        """The first gap of each target and row."""
+        return {(gap.target, row_of(gap)): gap for gap in reversed(self.summary.gaps)}
+
+    @functools.cached_property
+    def _gaps_of_targets(self) -> Mapping[str, GapSummary]:
+        """The first gap of each target."""
+        return {gap.target: gap for gap in reversed(self.summary.gaps)}
+
     def gap(self, target: str, row: str) -> GapSummary | None:
         """Return the gap of a cell, or else of its whole target; None where there is none."""
         workload, *_ = row.split(": ")
-        for name in dict.fromkeys((row, workload, "")):
-            for gap in self.summary.gaps:
-                if (gap.target, row_of(gap)) == (target, name):
-                    return gap
-        return None
+        found = (self._gaps.get((target, name)) for name in (row, workload, ""))
+        return next((gap for gap in found if gap is not None), None)
+
+    def gap_of_target(self, target: str) -> GapSummary | None:
+        """Return the gap of a whole target, or else its first one; None where there is none."""
+        return self._gaps.get((target, "")) or self._gaps_of_targets.get(target)
 
     def columns(self) -> tuple[Heading, ...]:
         """Return the targets with numbers, in the order of the run; the control last."""
+        return self._columns
+
+    @functools.cached_property
+    def _columns(self) -> tuple[Heading, ...]:
         names = {cell.target for cell in self.cells.values()}
         listed = [heading_of(one) for one in self.targets if one.name in names]
         # The control has cells and is not in the list of targets.
@@ -263,19 +283,61 @@ class Lookup:
 
     def reference(self, row: str) -> float | None:
         """Return native's value in the cell of the row with the most blocks; None: unknown."""
-        cells = [cell for cell in self.cells.values() if cell.place == row and cell.reference]
-        most = max(cells, key=lambda cell: cell.data.blocks, default=None)
-        return most.reference if most else None
+        return self._references.get(row)
+
+    @functools.cached_property
+    def _references(self) -> Mapping[str, float | None]:
+        found = {}
+        for row, cells in self.cells_by_row.items():
+            known = (cell for cell in cells if cell.reference)
+            most = max(known, key=lambda cell: cell.data.blocks, default=None)
+            found[row] = most.reference if most else None
+        return found
+
+    @functools.cached_property
+    def cells_by_row(self) -> Mapping[str, Sequence[Figure]]:
+        """The cells of each row: of a workload, or of one of its other metrics."""
+        found: dict[str, list[Figure]] = {}
+        for cell in self.cells.values():
+            found.setdefault(cell.place, []).append(cell)
+        return found
+
+    @functools.cached_property
+    def cells_by_class(self) -> Mapping[str, Sequence[Figure]]:
+        """The cells of each class of workloads that has any."""
+        found: dict[str, list[Figure]] = {}
+        for cell in self.cells.values():
+            found.setdefault(cell.group, []).append(cell)
+        return found
+
+    @functools.cached_property
+    def warmup_profiles(self) -> Mapping[str, Sequence[WarmupSummary]]:
+        """The warm-up profiles of each workload."""
+        found: dict[str, list[WarmupSummary]] = {}
+        for one in self.summary.warmup_profiles:
+            found.setdefault(one.workload, []).append(one)
+        return found
+
+    @functools.cached_property
+    def averaged(self) -> frozenset[str]:
+        """The classes that have a mean in some target."""
+        return frozenset(mean.group for mean in self.class_means.values())
 
     def groups(self) -> tuple[tuple[str, tuple[Workload, ...]], ...]:
         """Return the classes with their workloads, in order; start-up is last."""
-        names = dict.fromkeys(workload.group for workload in self.workloads)
-        ordered = sorted(names, key=lambda name: name == START_CLASS)
-        return tuple((group, self.of_class(group)) for group in ordered)
+        ordered = sorted(self._classes.items(), key=lambda item: item[0] == START_CLASS)
+        return tuple((group, tuple(workloads)) for group, workloads in ordered)
+
+    @functools.cached_property
+    def _classes(self) -> Mapping[str, Sequence[Workload]]:
+        found: dict[str, list[Workload]] = {}
+        for workload in self.workloads:
+            found.setdefault(workload.group, []).append(workload)
+        return found
 
     def of_class(self, group: str) -> tuple[Workload, ...]:
         """Return the workloads of a class."""
-        return tuple(workload for workload in self.workloads if workload.group == group)
+        return tuple(self._classes.get(group, ()))
 
     def rows(self, workloads: Iterable[Workload]) -> tuple[Workload, ...]:
         """Return the rows of these workloads: of each its time, then its other metrics."""

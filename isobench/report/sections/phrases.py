@@ -42,8 +42,7 @@ def kernel_relation(target: TargetSummary) -> str:
 
 def missing_of(lookup: Lookup, target: TargetSummary) -> Missing:
     """Return why a target has no numbers and what to type; its gaps say so if it does not."""
-    own = (gap for gap in lookup.summary.gaps if gap.target == target.name)
-    gap = lookup.gap(target.name, "") or next(own, None)
+    gap = lookup.gap_of_target(target.name)
     return Missing(
         name=target.name,
         status=target.status,

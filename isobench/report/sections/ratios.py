@@ -263,7 +263,7 @@ def _matrix_cell(lookup: Lookup, target: str, workload: str) -> MatrixCell:
 
 def _mean_anchor(lookup: Lookup, group: str, workloads: Sequence[Workload]) -> str:
     """Return the anchor of the means of a class; empty where it has none."""
-    if not any(mean.group == group for mean in lookup.class_means.values()):
+    if group not in lookup.averaged:
         return ""
     return f"mean-with-{workloads[0].anchor}"
 
@@ -289,14 +289,14 @@ def _panels(lookup: Lookup) -> Iterator[Panel]:
     drawn = [
         (group, workloads)
         for group, workloads in lookup.groups()
-        if group != START_CLASS and any(cell.group == group for cell in lookup.cells.values())
+        if group != START_CLASS and group in lookup.cells_by_class
     ]
     for number, (group, workloads) in enumerate(drawn, 1):
         yield _panel(lookup, number, group, workloads)
 
 
 def _panel(lookup: Lookup, number: int, group: str, workloads: Sequence[Workload]) -> Panel:
-    cells = [cell for cell in lookup.cells.values() if cell.group == group]
+    cells = lookup.cells_by_class[group]
     drawn = [v for c in cells for v in (c.ratio, *(c.bounds or ())) if v is not None]
     margin = lookup.run.margin
     # At least twice the margin on both sides: the margin is drawn as a band around 1.

@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Final
 
+from isobench.model.units import LARGEST_EXPONENT
+
 _FIRST: Final = 3
 _LAST: Final = 96
 
@@ -43,16 +45,22 @@ class Scale:
     def __call__(self, value: float) -> float:
         """Return the position of a value in percent of the width, at most at an end of the axis."""
         # Logarithmic, because ratios are factors: half and twice the time are equally far from 1.
-        share = math.log(value / self.low) / math.log(self.high / self.low)
+        first, last = math.log(self.low), math.log(self.high)
+        share = (math.log(value) - first) / (last - first)
         return round(100 * min(1.0, max(0.0, share)), 2)
 
 
 def scale_of(values: Iterable[float], low: float, high: float) -> Scale:
     """Return an axis that shows all values, and at least the range from low to high."""
     shown = [low, high, *values]
+    first, last = math.log(min(shown)), math.log(max(shown))
     # A margin of 5 % of the width at both ends, so that no mark is cut in half.
-    pad = (max(shown) / min(shown)) ** 0.05
-    return Scale(min(shown) / pad, max(shown) * pad)
+    pad = 0.05 * (last - first)
+    return Scale(_exp(first - pad), _exp(last + pad))
+
+
+def _exp(value: float) -> float:
+    return math.exp(max(-LARGEST_EXPONENT, min(value, LARGEST_EXPONENT)))
 
 
 _FINE: Final[tuple[tuple[float, ...], ...]] = (

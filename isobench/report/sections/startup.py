@@ -1,9 +1,10 @@
 """The section Start-up: the time of each kind of start, its phases, and what it includes."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from isobench.model import Technology
 from isobench.model.wording import joined
 from isobench.report.markup import escaped, items, table
 from isobench.report.sections.figures import seconds_text
@@ -37,6 +38,11 @@ _PHASES: Final = {
     "process.gone": "process ended",
     "gone": "everything ended",
 }
+_NO_MACHINES: Final = {
+    Technology.EMULATION: "a machine whose instructions are all translated, which is far slower",
+    Technology.PARAVIRTUAL: "a kernel that runs as a process, without a hypervisor",
+}
+"""What has a kernel of its own, and is no virtual machine."""
 # A plug-in can report any number of phases.
 _MOST_STEPS: Final = 20
 _SPAWNERS: Final = {
@@ -54,6 +60,8 @@ class StartCell:
     ratio: str
     interval: str
     tails: str
+    native: str
+    """Native's time beside it, in words, where that is another than its own row shows."""
     mark: Mark
     place: float | None
     """The position on the time axis in percent of its width; None: there is no number."""
@@ -119,6 +127,8 @@ class StartUp:
     kinds: tuple[StartKind, ...]
     ticks: tuple[Tick, ...]
     rows: tuple[StartRow, ...]
+    no_machine: str
+    """That no virtual machine is among them, and what is none; empty where one is."""
     null_spawns: tuple[str, ...]
     """Sentences about the start of the smallest program, one for each kind of start."""
     start_phases: tuple[PhasesView, ...]
@@ -130,7 +140,9 @@ def start_up(lookup: Lookup) -> StartUp:
     workloads = lookup.of_class(START_CLASS)
     cells = [cell for cell in lookup.cells.values() if cell.group == START_CLASS]
     if not cells:
-        return StartUp(kinds=(), ticks=(), rows=(), null_spawns=(), start_phases=(), meanings=())
+        return StartUp(
+            kinds=(), ticks=(), rows=(), no_machine="", null_spawns=(), start_phases=(), meanings=()
+        )
     times = [time for cell in cells for time in (cell.value, cell.reference) if time]
     scale = scale_of(times, 0.001, 0.1)  # at least from 1 ms to 100 ms, for runs of native alone
     started = {cell.target for cell in cells}
@@ -142,10 +154,25 @@ def start_up(lookup: Lookup) -> StartUp:
         kinds=tuple(StartKind(name=start_kind(one.name), summary=one.summary) for one in workloads),
         ticks=ticks_of(scale, lambda value: seconds_text(value, 1)),
         rows=tuple(rows),
+        no_machine=_no_machine(lookup, started),
         null_spawns=tuple(_null_spawns(lookup)),
         start_phases=tuple(view for one in lookup.summary.start_phases if (view := _phases(one))),
         meanings=tuple(_meanings(lookup)),
     )
+
+
+def _no_machine(lookup: Lookup, started: Collection[str]) -> str:
+    """Return that no start of a virtual machine was measured; empty where one was."""
+    mine = [one for one in lookup.targets if one.name in started]
+    if any(one.technology is Technology.VIRTUALIZATION for one in mine):
+        return ""
+    kernels = [
+        (one.name, _NO_MACHINES[one.technology])
+        for one in mine
+        if one.technology in _NO_MACHINES and one.evidence.get("kernel.boot_id") == "unlike"
+    ]
+    others = "".join(f" {name} is {what}." for name, what in kernels)
+    return f"No start of a virtual machine was measured.{others}"
 
 
 def _null_spawns(lookup: Lookup) -> Iterator[str]:
@@ -230,7 +257,8 @@ def _start_cell(lookup: Lookup, heading: Heading, workload: Workload, scale: Sca
             value=seconds_text(cell.value, cell.digits),
             ratio=cell.ratio_text,
             interval=cell.interval_text,
-            tails="; ".join(filter(None, (tails_of(cell), native_note(lookup, cell)))),
+            tails=tails_of(cell),
+            native=native_note(lookup, cell),
             mark=cell.mark,
             place=scale(cell.value) if cell.value else None,
             doubts=tuple(lookup.doubt_anchors[one] for one in dict.fromkeys(cell.data.doubts)),
@@ -243,6 +271,7 @@ def _start_cell(lookup: Lookup, heading: Heading, workload: Workload, scale: Sca
         ratio="",
         interval="",
         tails="",
+        native="",
         mark=mark,
         place=scale(native) if native else None,
     )
@@ -256,6 +285,8 @@ def _markdown(view: StartUp) -> Iterator[str]:
     yield table(
         head, ([escaped(row.target.name), *map(_cell_line, row.cells)] for row in view.rows)
     )
+    if view.no_machine:
+        yield escaped(view.no_machine)
     if view.null_spawns:
         yield items(map(escaped, view.null_spawns))
     if view.start_phases:
@@ -268,7 +299,9 @@ def _markdown(view: StartUp) -> Iterator[str]:
 def _cell_line(cell: StartCell) -> str:
     if cell.place is None:
         return escaped(cell.mark.word)
-    return escaped(f"{cell.value} ({cell.ratio} {cell.interval})" if cell.ratio else cell.value)
+    beside = f"; {cell.native}" if cell.native else ""
+    text = f"{cell.value} ({cell.ratio} {cell.interval}{beside})" if cell.ratio else cell.value
+    return escaped(text)
 
 
 START_UP: Final = Section(

@@ -50,10 +50,11 @@ class WarmupRow:
 
 def warmup_profiles(lookup: Lookup, group: str) -> tuple[WarmupRow, ...]:
     """Return the profiles of a class of workloads, by workload, native's first."""
-    names = [workload.name for workload in lookup.workloads if workload.group == group]
-    profiles = (one for one in lookup.summary.warmup_profiles if one.workload in names)
-    rows = [row for one in profiles if (row := _row(one))]
-    return tuple(sorted(rows, key=lambda one: (names.index(one.workload), one.target != REFERENCE)))
+    rows = []
+    for workload in lookup.of_class(group):
+        own = lookup.warmup_profiles.get(workload.name, ())
+        rows += sorted(filter(None, map(_row, own)), key=lambda one: one.target != REFERENCE)
+    return tuple(rows)
 
 
 def _row(profile: WarmupSummary) -> WarmupRow | None:

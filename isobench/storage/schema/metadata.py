@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from msgspec import Meta, Struct, field
 
 from isobench.model import TIME, Abi, Metric, Technology
+from isobench.model.bounds import LEAST_SHARE, MOST_MARGIN
 from isobench.model.units import Sha256, TargetName, WorkloadName
 from isobench.storage.schema.values import Amount, Count, Facts, Integer
 
@@ -95,10 +96,12 @@ class RunMetadata(Struct, frozen=True, kw_only=True):
     reference: TargetName
     quick: bool = False
     launch: str | None = None
-    margin: Annotated[float, Meta(gt=1e-9, lt=10)] = 0.05
+    margin: Annotated[float, Meta(gt=LEAST_SHARE, lt=MOST_MARGIN)] = 0.05
     """The margin of near-native, as a share (0.05: 5 %)."""
     precision: Amount | None = None
     """The half-width of intervals at which the run may stop, as a share; 0: it never stops so."""
+    until: str | None = None
+    """When it may end before its budget: "precise" or "decided"."""
     budget_seconds: Amount | None = None
     """None: no limit was set."""
     sequential: str | None = None

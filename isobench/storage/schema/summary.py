@@ -379,7 +379,7 @@ class Summary(Struct, frozen=True, kw_only=True):
 
     def redacted(self) -> "Summary":
         """Return the summary without secrets, and without names where these are left out."""
-        return msgspec.convert(redaction.plain(msgspec.to_builtins(self)), Summary)
+        return redaction.plain(self)
 
     def with_texts(self, change: Callable[[str], str]) -> "Summary":
         """Return the summary with `change` applied to each text.

@@ -11,7 +11,7 @@ import socket
 import struct
 import weakref
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 
 import docker
 import docker.errors
@@ -41,9 +41,19 @@ _T = TypeVar("_T")
 Texts = Mapping[str, str]
 
 
+class AddressError(docker.errors.DockerException):
+    """DOCKER_HOST is no address of an engine."""
+
+
+class ReplyError(docker.errors.DockerException):
+    """What answers at the address does not reply as an engine does."""
+
+
 class Version(msgspec.Struct, rename="pascal"):
     """A reply of /version."""
 
+    api_version: Annotated[str, msgspec.Meta(pattern=r"^[0-9]{1,4}\.[0-9]{1,4}\Z")]
+    """The SDK makes URLs of it."""
     version: str = "?"
 
 
@@ -122,6 +132,7 @@ class Made(msgspec.Struct, rename="pascal"):
     """What the engine has made."""
 
     id: str
+    warnings: list[str] | None = None
 
 
 class Loaded(msgspec.Struct):
@@ -131,23 +142,19 @@ class Loaded(msgspec.Struct):
 
 
 def read(kind: type[_T], reply: object) -> _T:
-    """Return a reply by its type. DockerException: it has another form."""
+    """Return a reply by its type. ReplyError: it has another form."""
     try:
         return msgspec.convert(reply, kind, strict=False)
     except msgspec.ValidationError as error:
-        raise docker.errors.DockerException(
-            f"the engine's reply is not that of a Docker engine: {error}"
-        ) from None
+        raise ReplyError(f"the reply is not that of a Docker engine: {error}") from None
 
 
 def decoded(kind: type[_T], line: bytes) -> _T:
-    """Return a line of JSON by its type. DockerException: it has another form."""
+    """Return a line of JSON by its type. ReplyError: it has another form."""
     try:
         return read(kind, msgspec.json.decode(line))
     except (msgspec.DecodeError, RecursionError) as error:
-        raise docker.errors.DockerException(
-            f"the engine's reply is no JSON that can be read: {error}"
-        ) from None
+        raise ReplyError(f"the reply is no JSON that can be read: {error}") from None
 
 
 class _Connection(unixconn.UnixHTTPConnection):
@@ -191,7 +198,13 @@ class Client(docker.APIClient):
     def __init__(self) -> None:
         """Connect to DOCKER_HOST, or to the default socket; one of ERRORS if no engine answers."""
         self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
-        super().__init__(timeout=_READ_SECONDS, **docker.utils.kwargs_from_env())
+        options = docker.utils.kwargs_from_env()
+        try:
+            docker.utils.parse_host(options.get("base_url"))
+        except (ValueError, docker.errors.DockerException):
+            # These errors name parts of the address, which may have a password.
+            raise AddressError("DOCKER_HOST is not the address of a Docker engine") from None
+        super().__init__(timeout=_READ_SECONDS, **options)
 
     def _retrieve_server_version(self) -> str:
         # Called when the SDK has mounted its own adapter, before the first request.
@@ -200,7 +213,7 @@ class Client(docker.APIClient):
             own = self._custom_adapter = _Adapter(plain.socket_path, self.timeout)
             own.sockets = self._sockets
             self.mount("http+docker://", own)
-        return str(super()._retrieve_server_version())  # type: ignore[misc]  # the stubs lack what is private
+        return read(Version, self.version(api_version=False)).api_version
 
     def _cut(self) -> None:
         """End all waits for the engine."""
@@ -213,11 +226,20 @@ class Client(docker.APIClient):
         request: requests.PreparedRequest,
         **options: Any,  # noqa: ANN401 - as `requests` calls it
     ) -> requests.Response:
-        """Send a request and read its reply. ConnectionError: it is longer than MOST_BYTES."""
+        """Send a request and read its reply.
+
+        ConnectionError: it is longer than MOST_BYTES. ReplyError: it leads nowhere.
+        """
         streams = options.get("stream", False)
         limit = _LOAD_SECONDS if str(request.url).endswith("/images/load") else _REPLY_SECONDS
         with deadlines.ended_after(limit, self._cut):
-            response = super().send(request, **{**options, "stream": True})
+            try:
+                response = super().send(request, **{**options, "stream": True})
+            except requests.exceptions.RequestException:
+                raise
+            except ValueError as error:
+                # `requests` follows the engine to an address that it does not check.
+                raise ReplyError(f"the reply is not that of a Docker engine: {error}") from None
             if not streams:
                 # What `requests` would do itself, without a bound.
                 response._content = _bounded(response)  # noqa: SLF001 - there is no other way
@@ -236,9 +258,14 @@ class Client(docker.APIClient):
             super()._raise_for_status(response)  # type: ignore[misc]  # as above
         except (KeyError, TypeError, AttributeError, RecursionError):
             # The SDK takes the message out of the reply, whose form it does not check.
-            raise docker.errors.DockerException(
-                f"the engine's reply has status {response.status_code} and no message"
+            raise ReplyError(
+                f"the reply has status {response.status_code} and no message"
             ) from None
+
+    def _check_is_tty(self, container: str) -> bool:
+        # The SDK asks before it reads a log. No container of isobench's has a terminal.
+        del container
+        return False
 
     def _result(
         self,

@@ -15,15 +15,18 @@ import json
 import os
 import re
 import ssl
+import subprocess
 import time
+import types
 import urllib.parse
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
 
+from isobench.config import redaction
 from isobench.model.errors import SessionError
-from isobench.plugins import ownership
+from isobench.plugins import deadlines, ownership
 from isobench.targets.shared import processes
 
 Json = dict[str, Any]
@@ -32,6 +35,9 @@ CONNECTING: Final = 5.0
 """Seconds that a connection may take."""
 ANSWERING: Final = 20.0
 """Seconds that an answer of the API server may take."""
+_MOST_BYTES: Final = 16 << 20
+"""Bytes of an answer."""
+_PART: Final = 1 << 16
 _PING: Final = 20.0
 """Seconds of silence after which a stream is pinged: proxies close idle connections."""
 # The kubelet's protocol for exec and attach over websockets: the first byte of each frame is the
@@ -113,6 +119,7 @@ def _configuration(location: Location) -> tuple[Any, str]:
             hint="isobench doctor --install kubernetes",
         ) from None
     hint = "kubectl config get-contexts; kubectl get --raw /version"
+    _end_login_helpers()
     configuration = client.Configuration()
     wanted = location.context or None
     with ownership.temporary_folder("kubernetes") as folder:
@@ -136,6 +143,15 @@ def _configuration(location: Location) -> tuple[Any, str]:
             setattr(configuration, name, _in_memory(getattr(configuration, name), str(folder)))
     configuration.retries = False  # urllib3 retries three times, which multiplies time limits
     return configuration, location.namespace or named["context"].get("namespace") or "default"
+
+
+def _end_login_helpers() -> None:
+    """Let programs that log in, which the client starts, end with the call and with isobench."""
+    from kubernetes.config import exec_provider, kube_config  # noqa: PLC0415 - as above
+
+    # The client waits for them without a limit, and has no setting for it.
+    for module in (exec_provider, kube_config):
+        module.subprocess = types.SimpleNamespace(Popen=processes.popen, PIPE=subprocess.PIPE)
 
 
 @functools.cache
@@ -179,7 +195,7 @@ class Cluster:
         host = urllib.parse.urlsplit(self._configuration.host)
         for private in (self._configuration.host, host.netloc, host.hostname):
             text = text.replace(private, "the API server") if private else text
-        return text[:500]
+        return redaction.beginning(text, 500)
 
     def request(
         self,
@@ -196,6 +212,8 @@ class Cluster:
         """
         import urllib3  # noqa: PLC0415 - comes with the client
 
+        timeout = deadlines.left(timeout)
+        end = time.monotonic() + timeout + CONNECTING
         url = self._configuration.host.rstrip("/") + path
         if query:
             url += "?" + urllib.parse.urlencode(query)
@@ -209,10 +227,12 @@ class Cluster:
                 headers=headers,
                 timeout=urllib3.Timeout(connect=min(timeout, CONNECTING), read=timeout),
                 redirect=False,
+                preload_content=False,
             )  # fmt: skip
+            data = _bounded(answer, end)
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise _unreachable(error) from None
-        content = _object(answer.data)
+        content = _object(data)
         if answer.status >= 300:  # noqa: PLR2004 - HTTP's
             raise self._refused(answer.status, str(content.get("message") or answer.reason or ""))
         return content
@@ -373,14 +393,36 @@ def _message(error: Any) -> str:  # noqa: ANN401 - the library has no types
     text = body.decode(errors="replace") if isinstance(body, bytes) else str(body)
     try:
         status = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
     return str(status.get("message", "")) if isinstance(status, dict) else text
 
 
+def _bounded(answer: Any, end: float) -> bytes:  # noqa: ANN401 - the library is optional
+    """Return the content of an answer. ApiError: it is too long, or not complete at `end`
+    (time.monotonic).
+    """
+    found = bytearray()
+    try:
+        for part in answer.stream(_PART):
+            found += part
+            if len(found) > _MOST_BYTES:
+                raise ApiError(
+                    f"the cluster's answer is longer than {_MOST_BYTES >> 20} MiB",
+                    hint="kubectl get --raw /version",
+                )
+            if time.monotonic() > end:
+                raise _unreachable(TimeoutError("timed out"))
+    except BaseException:
+        answer.close()
+        raise
+    answer.release_conn()
+    return bytes(found)
+
+
 def _object(data: bytes | None) -> Json:
     """Return the JSON object in an answer; an empty one where there is none (a proxy's page)."""
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(ValueError, RecursionError):
         content = json.loads(data or b"{}")
         if isinstance(content, dict):
             return content
@@ -517,7 +559,7 @@ class Stream:
 
 
 def _decoded(data: bytes) -> Json:
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(ValueError, RecursionError):
         found = json.loads(data)
         if isinstance(found, dict):
             return found

@@ -5,6 +5,7 @@ import dataclasses
 import itertools
 import json
 import os
+import re
 import secrets
 import shutil
 import threading
@@ -25,8 +26,14 @@ from isobench.targets.shared import cgroups, disks, elf, oci, prefixes, processe
 
 CALL: Final = seconds(120)
 """Time limit of a command of Podman, which normally takes a second."""
+_TRIAL: Final = seconds(40)
+"""Time limit of the probe program in a container: shorter than a probe, so that the probe can say
+itself that Podman does not answer, after it has removed the container.
+"""
 _NO_SUCH_IMAGE: Final = 1
 """What `podman image exists` exits with where there is none: podman-image-exists(1)."""
+_ID: Final = re.compile(r"[0-9a-f]{64}")
+"""The id of a container."""
 _sweeping: Final = threading.Lock()
 _ATTEMPTS: Final = 100
 """How often the removal of a cgroup is tried, 10 ms apart."""
@@ -45,8 +52,15 @@ class Options(oci.Engine):
 
     @property
     def executes(self) -> Sequence[str]:
-        """The options that are commands: a runtime's path is, a name that Podman knows is not."""
-        return ("runtime", "runtime_flags") if "/" in self.runtime else ("runtime_flags",)
+        """The options that are commands: a runtime's path is, a name that Podman knows is not.
+
+        What follows the colon in a network are arguments: "pasta:--pcap,FILE" writes a file.
+        """
+        return (
+            "runtime_flags",
+            *(("runtime",) if "/" in self.runtime else ()),
+            *(("network",) if ":" in self.network else ()),
+        )
 
     def flags(self) -> tuple[tuple[str, ...], ...]:
         """Return the sets of flags for the runtime that are worth trying, the plainest first."""
@@ -73,15 +87,12 @@ _CONTROLLERS: Final = {
 def limitable(engine: Options) -> list[Resource]:
     """Return the resources that cgroups can limit for this user; empty where that is unknown."""
     try:
-        host = info(*global_options(working_settings(engine))).get("host", {})
-    except (SessionError, ValueError):
+        own = set(info(*global_options(working_settings(engine))).host.cgroup_controllers or ())
+        found = [resource for resource, names in _CONTROLLERS.items() if names & own]
+        without_disk = Resource.IO in found and storage_disk() is None
+    except SessionError:
         return []
-    own = set(host.get("cgroupControllers") or ())
-    return [
-        resource
-        for resource, names in _CONTROLLERS.items()
-        if names & own and (resource is not Resource.IO or storage_disk() is not None)
-    ]
+    return [one for one in found if not (one is Resource.IO and without_disk)]
 
 
 def share_settings(engine: Options, other: Options) -> None:
@@ -131,15 +142,53 @@ def checked(
     done = run(*arguments, timeout=timeout, variables=variables, folder=folder)
     if done.exit_code != 0:
         verb = next((word for word in arguments if not word.startswith("-")), "")
-        raise SessionError(f"podman {verb}: {processes.last_line(done.stderr)}")
+        silent = done.exit_code is None and not done.stderr
+        why = "it does not answer" if silent else processes.last_line(done.stderr)
+        raise SessionError(f"podman {verb}: {why}")
     return done.stdout
 
 
-def info(*options: str) -> Mapping[str, Any]:
-    """Return the content of `podman info`. Errors: SessionError, and ValueError for no JSON."""
+class _Runtime(msgspec.Struct):
+    name: str | None = None
+    path: str | None = None
+
+
+class _Security(msgspec.Struct):
+    rootless: bool | None = None
+
+
+class _Host(msgspec.Struct, rename="camel"):
+    cgroup_controllers: tuple[str, ...] | None = None
+    cgroup_manager: str | None = None
+    cgroup_version: str | None = None
+    oci_runtime: _Runtime = msgspec.field(default_factory=_Runtime)
+    security: _Security = msgspec.field(default_factory=_Security)
+
+
+class _Store(msgspec.Struct, rename="camel"):
+    graph_driver_name: str | None = None
+    graph_root: str | None = None
+
+
+class _Version(msgspec.Struct, rename="pascal"):
+    version: str | None = None
+
+
+class Info(msgspec.Struct):
+    """Podman as it describes itself."""
+
+    host: _Host = msgspec.field(default_factory=_Host)
+    store: _Store = msgspec.field(default_factory=_Store)
+    version: _Version = msgspec.field(default_factory=_Version)
+
+
+def info(*options: str) -> Info:
+    """Return the content of `podman info`. SessionError: it fails, or prints something else."""
     output = checked(*options, "info", "--format", "json", timeout=seconds(60))
-    loaded: Mapping[str, Any] = json.loads(output)
-    return loaded
+    try:
+        return msgspec.json.decode(output, type=Info)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise SessionError(f"podman info: {error}") from None
 
 
 def working_settings(engine: Options) -> oci.Settings:
@@ -154,6 +203,8 @@ def working_settings(engine: Options) -> oci.Settings:
     # seconds. A file of the cache never adds settings: a runtime is a program.
     candidates = [*(one for one in _remembered(engine) if one in possible), *possible]
     errors: list[str] = []
+    if not settings_cache().exists():
+        _write_cache({})  # before the first start: a sweep looks if the file exists
     with prefixes.probe_root("run", "etc") as root:
         for settings in candidates:
             error = _start_error(engine, settings, root)
@@ -162,6 +213,9 @@ def working_settings(engine: Options) -> oci.Settings:
                 _remember(engine, settings)
                 return settings
             errors.append(error)
+    if not _cached():
+        with contextlib.suppress(OSError):
+            settings_cache().unlink()
     # Two errors may have two causes, as for crun 1.8 on hybrid cgroups: with the default limits
     # "setrlimit RLIMIT_NOFILE: Operation not permitted", with lower ones "cgroups in hybrid mode
     # not supported".
@@ -216,27 +270,46 @@ def container_options(engine: Options, settings: oci.Settings) -> list[str]:
 
 
 def storage_disk() -> str | None:
-    """Return the device path of the disk with Podman's storage, or None."""
-    disk = disks.disk_under(Path(info()["store"]["graphRoot"]))
+    """Return the device path of the disk with Podman's storage, or None. SessionError: Podman
+    fails.
+    """
+    root = info().store.graph_root
+    disk = None if root is None else disks.disk_under(Path(root))
     return None if disk is None else disk[0]
 
 
 def _start_error(engine: Options, settings: oci.Settings, root: Path) -> str:
-    """Run the probe program in a container; return "" if it answered, else the last error."""
-    done = run(
-        *(*global_options(settings), "run", "--rm", *container_options(engine, settings)),
-        *("--name", f"{ownership.mine()}-{secrets.token_hex(4)}"),
-        *pairs("--label", oci.labels(ownership.mine())),
-        *("--rootfs", str(root), "/answer"),
-        timeout=seconds(60),
-    )
+    """Run the probe program in a container; return "" if it answered, else the last error.
+
+    SessionError: podman does not end, as it would not with other settings either.
+    """
+    name = f"{ownership.mine()}-{secrets.token_hex(4)}"
+    # Killing the command does not end the container: conmon, which holds it, is no child of it.
+    finished = False
+    try:
+        done = run(
+            *(*global_options(settings), "run", "--rm", *container_options(engine, settings)),
+            *("--name", name),
+            *pairs("--label", oci.labels(ownership.mine())),
+            *("--rootfs", str(root), "/answer"),
+            timeout=_TRIAL,
+        )
+        finished = done.exit_code is not None
+    finally:
+        if not finished:
+            remove(name)
+    if not finished:
+        printed = f": {processes.last_line(done.stderr)}" if done.stderr else ""
+        raise SessionError(f"podman run does not answer{printed}")
     if done.exit_code == 0 and done.stdout == elf.ANSWER:
         return ""
     return processes.last_line(done.stderr)
 
 
 def settings_cache() -> Path:
-    """Return the file of the settings that have worked. It exists once a container has started."""
+    """Return the file of the settings that have worked. It exists once a container was started,
+    unless none can be.
+    """
     return cache.folder() / "podman-settings.json"
 
 
@@ -260,11 +333,13 @@ def _remembered(engine: Options) -> Iterator[oci.Settings]:
 
 
 def _remember(engine: Options, settings: oci.Settings) -> None:
-    path = settings_cache()
+    _write_cache(_cached() | {_cache_key(engine): dataclasses.asdict(settings)})
+
+
+def _write_cache(known: Mapping[str, Any]) -> None:
     with contextlib.suppress(OSError):
-        known = _cached() | {_cache_key(engine): dataclasses.asdict(settings)}
         cache.made()
-        cache.replace(path, json.dumps(known).encode())
+        cache.replace(settings_cache(), json.dumps(known).encode())
 
 
 def _runtime_hint(error: str) -> str:
@@ -287,8 +362,18 @@ def _runtime_hint(error: str) -> str:
 
 def remove(name: str) -> str:
     """Remove a container with its anonymous volumes; return why that fails, or an empty string."""
+    return _failure("rm", "--force", "--time", "0", "--volumes", "--ignore", "--", name)
+
+
+def remove_pod(pod: str) -> str:
+    """Remove a pod with its containers; return why that fails, or an empty string."""
+    return _failure("pod", "rm", "--force", "--time", "0", "--ignore", "--", pod)
+
+
+def _failure(*arguments: str) -> str:
+    """Run podman; return why it fails, or an empty string."""
     try:
-        checked("rm", "--force", "--time", "0", "--volumes", "--ignore", name)
+        checked(*arguments)
     except SessionError as error:
         return str(error)
     return ""
@@ -353,15 +438,44 @@ def listed(kind: type[_T], *arguments: str) -> list[_T]:
         raise SessionError(f"podman {arguments[0]}: its list cannot be read: {error}") from None
 
 
-def sweep_containers(alive: Callable[[str], bool]) -> list[Leftover]:
-    """Remove the containers whose run has died, and return them. SessionError: Podman does not
-    answer.
+def sweep(alive: Callable[[str], bool], *, images: bool) -> list[Leftover]:
+    """Remove what runs that have died left with Podman, and with `images` isobench's images, and
+    return it.
     """
-    dead = [one for one in listed(Listed, "ps", "--all") if not alive(oci.owner_of(one.labels))]
-    removed = [
-        Leftover(what=f"podman container {one.id[:12]}", failure=remove(one.id)) for one in dead
+    # Three targets use Podman and sweep at the same time, and each shall find nothing left when it
+    # returns: the next waits until the first is done. Pods come before their containers, which
+    # another isobench that removes the pod at this moment may have left in the list.
+    removed: list[Leftover] = []
+    with _sweeping:
+        try:
+            removed += _sweep_pods(alive)
+            removed += _sweep_containers(alive)
+            removed += _sweep_forgotten(alive)
+            removed += _sweep_storage(alive)
+            removed += _sweep_images() if images else []
+        except SessionError as error:
+            removed.append(Leftover(what="what podman may have left", failure=str(error)))
+    return removed
+
+
+def _dead(alive: Callable[[str], bool], *arguments: str) -> list[Listed]:
+    """Return the pods or containers in a list of Podman's whose run has died."""
+    return [one for one in listed(Listed, *arguments) if not alive(oci.owner_of(one.labels))]
+
+
+def _sweep_pods(alive: Callable[[str], bool]) -> list[Leftover]:
+    return [
+        # A process that ends at this moment can fail the first removal.
+        Leftover(what=f"podman pod {pod.name}", failure=remove_pod(pod.id) and remove_pod(pod.id))
+        for pod in _dead(alive, "pod", "ps")
     ]
-    return [*removed, *_sweep_forgotten(alive), *_sweep_storage(alive)]
+
+
+def _sweep_containers(alive: Callable[[str], bool]) -> list[Leftover]:
+    return [
+        Leftover(what=f"podman container {one.id[:12]}", failure=remove(one.id))
+        for one in _dead(alive, "ps", "--all")
+    ]
 
 
 def _sweep_storage(alive: Callable[[str], bool]) -> list[Leftover]:
@@ -388,28 +502,21 @@ def _sweep_forgotten(alive: Callable[[str], bool]) -> list[Leftover]:
     its monitor (conmon) runs already. The name of the container is one of its arguments.
     """
     removed = []
-    for pid, words in processes.named("conmon"):
+    for pid, words in processes.own("conmon"):
         options = dict(itertools.pairwise(words))
         name, container = options.get("-n", ""), options.get("-c", "")
         owner = ownership.owner_of(name)
-        if not owner or alive(owner):
+        if not owner or alive(owner) or not _ID.fullmatch(container):
             continue
         left = processes.end_tree(pid)
-        failure = remove(container or name)
+        failure = remove(container)
         if left:
             failure = f"processes {', '.join(map(str, left))} do not end"
-        for folder in cgroups.named(f"libpod-{container}") if container else ():
+        for folder in cgroups.named(f"libpod-{container}"):
             failure = failure or cgroups.remove(folder, attempts=_ATTEMPTS)
         what = f"podman container {name}, which Podman has forgotten"
         removed.append(Leftover(what=what, failure=failure))
     return removed
-
-
-def sweep_images() -> list[Leftover]:
-    """Remove isobench's images, and return them. SessionError: Podman does not answer."""
-    # `podman` and `distrobox` sweep at the same time.
-    with _sweeping:
-        return _sweep_images()
 
 
 def _sweep_images() -> list[Leftover]:

@@ -327,6 +327,8 @@ class DistroboxTarget:
     name: ClassVar[TargetName] = TargetName("distrobox")
     technology: ClassVar[Technology] = Technology.CONTAINERIZATION
     abi: ClassVar[Abi | None] = None
+    # The programs of an image set up the box, which has the user's home.
+    executes: ClassVar[Sequence[str]] = ("image",)
     expectations: ClassVar[tuple[Expectation, ...]] = (
         Expectation(key="kernel.boot_id", relation=Relation.SAME_AS_HOST),
         *(Expectation(key=f"ns.{own}", relation=Relation.UNLIKE_HOST) for own in ("mnt", "user")),
@@ -349,6 +351,10 @@ class DistroboxTarget:
     """An image that Podman has. A command that distrobox needs and that the image lacks is
     installed in each new box. Empty: a small image that isobench makes from busybox.
     """
+
+    def __post_init__(self) -> None:
+        """Check the options. ValueError: the image has no name of an image."""
+        oci.check_image(self.image)
 
     def probe(self) -> Availability:
         """Create a box, enter it and remove it. Once that has worked, only look for the tools."""
@@ -458,11 +464,7 @@ class DistroboxTarget:
             or not _podman.settings_cache().exists()
         ):
             return []
-        try:
-            removed = _podman.sweep_containers(alive)
-            removed += _podman.sweep_images() if cached else []
-        except (SessionError, ValueError) as error:
-            removed = [Leftover(what="what podman may have left", failure=str(error))]
+        removed = _podman.sweep(alive, images=cached)
         for home in Path.home().glob(".cache/.isobench-*-*-*-*.home"):
             if not alive(home.stem[1:].rpartition("-")[0]):
                 shutil.rmtree(home, ignore_errors=True)

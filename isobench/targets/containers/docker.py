@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Final, Self
 import docker.errors
 import docker.types
 
-from isobench.config import bounded
+from isobench.config import bounded, redaction
 from isobench.model import (
     Availability,
     Available,
@@ -38,10 +38,12 @@ from isobench.plugins.api import Completed, Startable
 from isobench.targets.containers import _docker_client
 from isobench.targets.containers._docker_client import (
     ERRORS,
+    AddressError,
     Client,
     Image,
     Info,
     Listed,
+    ReplyError,
     read,
 )
 from isobench.targets.shared import disks, elf, oci, processes
@@ -132,7 +134,8 @@ def _base(client: Client, image: str) -> str:
 
 def _message(error: Exception) -> str:
     explained = getattr(error, "explanation", None) or str(error)
-    return " ".join(str(explained).split())[:500]
+    # A secret with a tab is not recognized once that is a space.
+    return " ".join(redaction.text(str(explained)).split())[:500]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -400,7 +403,17 @@ def _create(
         # The SDK would add the proxies of ~/.docker/config.json, passwords included.
         use_config_proxy=False,
     )
-    return read(_docker_client.Made, created).id
+    made = read(_docker_client.Made, created)
+    # Where the kernel has no such limit, dockerd makes the container without it, and warns: "Your
+    # kernel does not support ... Limitation discarded." (moby, daemon/daemon_unix.go)
+    discarded = [one for one in made.warnings or () if "discarded" in one]
+    if discarded and (target.memory or target.pids or target.cpu_quota or target.write_limit):
+        client.remove_container(made.id, force=True, v=True)
+        raise SessionError(
+            f"docker: {discarded[0]}",
+            hint="remove the limit of this target from isobench.toml, or enable its controller",
+        )
+    return made.id
 
 
 _PROFILE: Final = "seccomp="
@@ -487,6 +500,18 @@ def _info(client: Client) -> Info:
 def _unreachable(error: Exception) -> Unavailable:
     message = _message(error)
     address = os.environ.get("DOCKER_HOST")
+    if isinstance(error, AddressError):
+        return Unavailable(
+            lack=Lack.SERVICE,
+            what=message,
+            hint=f"unset DOCKER_HOST, or write it as in unix://{_SOCKET} or tcp://HOST:PORT",
+        )
+    if isinstance(error, ReplyError):
+        return Unavailable(
+            lack=Lack.SERVICE,
+            what=f"what answers at {address or _SOCKET} is no Docker engine, or broken: {message}",
+            hint="unset DOCKER_HOST, or restart that daemon" if address else "docker version",
+        )
     if isinstance(error, docker.errors.APIError):
         return Unavailable(
             lack=Lack.SERVICE,

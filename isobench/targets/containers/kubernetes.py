@@ -74,7 +74,9 @@ class KubernetesTarget:
 
     name: ClassVar[TargetName] = TargetName("kubernetes")
     abi: ClassVar[Abi | None] = None
-    executes: ClassVar[Sequence[str]] = ("load",)
+    # A context and a namespace may be of another cluster, where pods would be created. The node
+    # executes the image, and sends the secret to its registry.
+    executes: ClassVar[Sequence[str]] = ("load", "context", "namespace", "image", "pull_secret")
     starts: ClassVar[Mapping[str, str]] = {
         "cold": "a pod from a cached image: from the POST of the pod to the payload's nonce,"
         " through API server, scheduler, kubelet, sandbox, network set-up, container and the"
@@ -310,6 +312,17 @@ class KubernetesTarget:
             _loaded[self, image] = _load_image(command, image, stage) if command else ""
         return _PodInputs(image=image, digest=_loaded[self, image], nodes=nodes)
 
+    @contextlib.contextmanager
+    def _image_in_doubt(self, inputs: "_PodInputs") -> Iterator[None]:
+        """Surround a start of a pod. If it fails, the image is loaded again for the next one:
+        somebody may have removed it from the node in the middle of the run.
+        """
+        try:
+            yield
+        except SessionError:
+            _loaded.pop((self, inputs.image), None)
+            raise
+
     # ---- pods ------------------------------------------------------------------------------------
 
     def _manifest(
@@ -392,10 +405,12 @@ class KubernetesTarget:
         """Create a pod whose container waits; payloads are executed in it."""
         cluster = _kubernetes.connect(self._location)
         inputs = self._inputs(cluster, stage)
-        with self._created(cluster, stage, (_AGENT,), inputs) as pod:
-            stage.on_phase("pod.created")
-            session = Session(pod=pod, target=self, inputs=inputs)
-            session.wait_until_ready()
+        with contextlib.ExitStack() as stack:
+            with self._image_in_doubt(inputs):
+                pod = stack.enter_context(self._created(cluster, stage, (_AGENT,), inputs))
+                stage.on_phase("pod.created")
+                session = Session(pod=pod, target=self, inputs=inputs)
+                session.wait_until_ready()
             yield session
 
     def launch(self, stage: Stage, command: Command, *, timeout: Nanoseconds) -> Completed:
@@ -403,7 +418,10 @@ class KubernetesTarget:
         cluster = _kubernetes.connect(self._location)
         inputs = self._inputs(cluster, stage)
         command.on_phase(BEGIN)
-        with self._created(cluster, stage, _ONCE, inputs) as pod:
+        with (
+            self._image_in_doubt(inputs),
+            self._created(cluster, stage, _ONCE, inputs) as pod,
+        ):
             command.on_phase("pod.created")
             with pod.reach(pod.attach, patience=self.start_timeout) as stream:
                 command.on_phase("pod.attached")

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Final, Literal
 
+from isobench.config import redaction
 from isobench.model import (
     Abi,
     Availability,
@@ -432,7 +433,7 @@ def _logged(instance: _oscontainer.Instance) -> str:
         for line in instance.log.read_text(errors="replace").splitlines():
             found = _ERROR.search(line)
             if found is not None:
-                return found.group(1)[:500]
+                return redaction.beginning(found.group(1), 500)
     return ""
 
 

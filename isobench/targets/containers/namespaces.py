@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Final
 
+from isobench.config import paths
 from isobench.model import (
     Abi,
     Availability,
@@ -138,9 +139,35 @@ class NamespacesTarget:
             return Unavailable(lack=Lack.RUNTIME, what=str(error), hint="try again")
         if done.exit_code != 0:
             return _refusal(*map(processes.text, (done.stdout, done.stderr)))
+        if lacking := self._not_limited():
+            return Unavailable(
+                lack=Lack.PERMISSION,
+                what=f"{' and '.join(lacking)} cannot be set: this user may make no cgroup for it",
+                hint=f"run isobench as root, or remove {' and '.join(lacking)} from isobench.toml",
+            )
         kind = "rootful" if os.geteuid() == 0 else "rootless"
         groups = "with" if _cgroup_folders("probe") else "without"
         return Available(version=f"Linux {os.uname().release}, {kind}, {groups} a cgroup")
+
+    def _not_limited(self) -> list[str]:
+        """Return the options whose limit no cgroup here takes. A target under the name of a limit
+        must have it.
+        """
+        wanted = {
+            "memory": (Resource.MEMORY, self.memory),
+            "cpu_quota": (Resource.CPU, self.cpu_quota),
+            "write_limit": (Resource.IO, self.write_limit),
+            "pids": (Resource.PROCESSES, self.pids != type(self).pids),
+        }
+        if not any(value for _, value in wanted.values()):
+            return []
+        with _cgroups(self, ownership.mine(), paths.cache()) as (_, limits):
+            taken = {Path(path).name for path, value in limits.items() if _is_limit(value)}
+        return [
+            option
+            for option, (resource, value) in wanted.items()
+            if value and taken.isdisjoint(_FILES[resource])
+        ]
 
     @contextlib.contextmanager
     def open(self, stage: Stage) -> Iterator["_Session"]:
@@ -258,6 +285,11 @@ def _limits(target: NamespacesTarget, folder: Path, scratch: Path | None) -> dic
         wanted["io.max"] = f"{numbers} wbps={rate}"
         wanted["blkio.throttle.write_bps_device"] = f"{numbers} {rate}"
     return {str(folder / name): value for name, value in wanted.items()}
+
+
+def _is_limit(value: str) -> bool:
+    """Return whether a file of a cgroup, as read back, says that there is a limit."""
+    return value != "" and not value.startswith(("max", "-1"))
 
 
 def _bytes(option: str, text: str) -> int | None:

@@ -63,13 +63,10 @@ class PodmanTarget(_podman.Options):
             base = self._base()
         except SessionError as error:
             return Unavailable(lack=Lack.RUNTIME, what=str(error), hint=error.hint or "podman info")
-        except ValueError as error:
-            return Unavailable(lack=Lack.RUNTIME, what=f"podman info: {error}", hint="podman info")
-        host = info.get("host", {})
-        kind = "rootless" if host.get("security", {}).get("rootless") else "rootful"
-        runtime = settings.runtime or host.get("ociRuntime", {}).get("name", "default runtime")
-        version = info.get("version", {}).get("Version", "?")
-        storage = info.get("store", {}).get("graphDriverName", "?")
+        kind = "rootless" if info.host.security.rootless else "rootful"
+        runtime = settings.runtime or info.host.oci_runtime.name or "default runtime"
+        version = info.version.version or "?"
+        storage = info.store.graph_driver_name or "?"
         more = ", lowered limits" if settings.limits else ""
         more += oci.image_text(self.image, base)
         return Available(version=f"Podman {version}, {kind}, {runtime}, {storage}{more}")
@@ -177,20 +174,14 @@ class PodmanTarget(_podman.Options):
             _podman.remove(name)
 
     def sweep(self, alive: Callable[[str], bool], *, cached: bool) -> Sequence[Leftover]:
-        """Remove the containers of runs that have died, and with `cached` the images."""
+        """Remove the pods and containers of runs that have died, and with `cached` the images."""
         # Every podman command of an ordinary user leaves a pause process behind. So an ordinary
         # start runs none unless isobench has ever started a container.
         if shutil.which("podman") is None or not (cached or _podman.settings_cache().exists()):
             return []
-        removed: list[Leftover] = []
-        try:
-            removed += _podman.sweep_containers(alive)
-            if cached:
-                removed += _podman.sweep_images()
-                _loaded.clear()
-        except SessionError as error:
-            removed.append(Leftover(what="what podman may have left", failure=str(error)))
-        return removed
+        if cached:
+            _loaded.clear()
+        return _podman.sweep(alive, images=cached)
 
 
 def _commit(stage: Stage, base: str) -> None:
@@ -297,6 +288,7 @@ class PodTarget(PodmanTarget):
             with (
                 ownership.temporary_file(manifest, "pod.yaml") as path,
                 _limit_variables(settings) as variables,
+                _image_in_doubt(),
             ):
                 _podman.checked(
                     *arguments,
@@ -306,7 +298,7 @@ class PodTarget(PodmanTarget):
                 )
             yield f"{pod}-{_CONTAINER}"
         finally:
-            _remove_pod(pod)
+            _podman.remove_pod(pod)
 
     def _manifest(self, pod: str, stage: Stage, command: Command) -> dict[str, Any]:
         memory = _quantity(self.memory)
@@ -346,20 +338,6 @@ class PodTarget(PodmanTarget):
         settings = self._ready(stage)
         with self._created(stage, command, settings, start=False) as name:
             yield _StoppedPod(name, stage, command, settings)
-
-    def sweep(self, alive: Callable[[str], bool], *, cached: bool) -> Sequence[Leftover]:
-        """Remove the pods of runs that have died. The target `podman` removes the images."""
-        if shutil.which("podman") is None or not (cached or _podman.settings_cache().exists()):
-            return []
-        try:
-            pods = _podman.listed(_podman.Listed, "pod", "ps")
-        except SessionError as error:
-            return [Leftover(what="what podman may have left", failure=str(error))]
-        return [
-            Leftover(what=f"podman pod {pod.name}", failure=_remove_pod(pod.id))
-            for pod in pods
-            if not alive(oci.owner_of(pod.labels))
-        ]
 
 
 def _quantity(memory: str) -> str:
@@ -409,16 +387,7 @@ def _pod_start_error(settings: oci.Settings) -> str:
     except SessionError as error:
         return str(error)
     finally:
-        _remove_pod(pod)
-    return ""
-
-
-def _remove_pod(pod: str) -> str:
-    """Remove a pod; return why that fails, or an empty string."""
-    try:
-        _podman.checked("pod", "rm", "--force", "--time", "0", "--ignore", pod)
-    except SessionError as error:
-        return str(error)
+        _podman.remove_pod(pod)
     return ""
 
 
@@ -500,28 +469,25 @@ class _Session:
     def witness(self) -> Iterable[Evidence]:
         """Yield what Podman and the host show of this container. SessionError: Podman fails."""
         found = _podman.inspected(self.name)
-        try:
-            info = _podman.info(*_podman.global_options(self.settings))
-        except ValueError as error:
-            raise SessionError(f"podman info: {error}") from None
-        source, host = "podman inspect", info.get("host", {})
+        info = _podman.info(*_podman.global_options(self.settings))
+        source, host = "podman inspect", info.host
         runtime, first_pid = str(found.runtime), found.state.pid
         limit, options = found.host_config.memory, found.host_config.security_opt
-        path = host.get("ociRuntime", {}).get("path")
+        path = host.oci_runtime.path
         facts = {
             "host.engine.runtime": runtime,
             "host.engine.runtime_version": oci.runtime_version(path) if path else None,
             "host.engine.settings": self.settings.description(),
             "host.engine.pod": found.pod or "none",
             "host.engine.network": found.host_config.network_mode,
-            "host.engine.storage": info.get("store", {}).get("graphDriverName"),
-            "host.engine.cgroups": f"{host.get('cgroupVersion')}, {host.get('cgroupManager')}",
+            "host.engine.storage": info.store.graph_driver_name,
+            "host.engine.cgroups": f"{host.cgroup_version}, {host.cgroup_manager}",
             "host.engine.security_options": " ".join(options or ["the engine's default"]),
             "host.engine.memory": limit or "no limit",
             "host.engine.first_pid": first_pid,
         }
         if os.geteuid() != 0:  # root's containers are rootful, which shows nothing about Podman
-            facts["host.rootless"] = bool(host.get("security", {}).get("rootless"))
+            facts["host.rootless"] = bool(host.security.rootless)
         for key, value in facts.items():
             yield Evidence(key=key, value=value, source=source)
         # Who holds the container once the command has returned: conmon alone, or a daemon.

@@ -24,9 +24,17 @@ import msgspec
 from isobench.config import cache
 from isobench.model import Leftover
 from isobench.model.errors import SessionError
+from isobench.model.units import seconds
 from isobench.targets.machines._packages import FREE_SPACE
+from isobench.targets.shared import processes
 
 Say = Callable[[str], None]
+WORK: Final = "work"
+"""The working folder of a part that is made."""
+ROOT: Final = "root"
+"""A folder in it for files of other users."""
+_REMOVING: Final = 60.0
+"""Seconds that the removal of a root directory may take."""
 
 
 class Manifest(msgspec.Struct, frozen=True):
@@ -157,11 +165,14 @@ def replace(name: str, make: Callable[[Path], None]) -> tuple[Path, Manifest]:
 def _new_part() -> Iterator[tuple[Path, Path]]:
     """Yield a working folder and a folder to fill; what is left of both is removed."""
     # In the cache itself: the rename that publishes a part must stay within one file system.
-    with tempfile.TemporaryDirectory(dir=folder(), prefix=".making-") as made:
-        work, result = Path(made) / "work", Path(made) / "result"
+    made = Path(tempfile.mkdtemp(dir=folder(), prefix=".making-"))
+    work, result = made / WORK, made / "result"
+    try:
         work.mkdir()
         result.mkdir()
         yield work, result
+    finally:
+        _remove(made)
 
 
 def _store(name: str, work: Path, packages: list[str]) -> tuple[Path, Manifest]:
@@ -186,6 +197,33 @@ def _store(name: str, work: Path, packages: list[str]) -> tuple[Path, Manifest]:
     return target, manifest
 
 
+# ---- removing ------------------------------------------------------------------------------------
+
+
+def in_user_namespace() -> list[str]:
+    """Return the words before a command that makes, or removes, files of other users."""
+    # Only in a user namespace can an ordinary user do so: subuid(5).
+    return [] if os.geteuid() == 0 else ["mmdebstrap", "--unshare-helper"]
+
+
+def _remove(path: Path) -> str:
+    """Remove a folder; return why that fails, or an empty string."""
+    shutil.rmtree(path, ignore_errors=True)
+    if path.exists() and (helper := in_user_namespace()):
+        # The root directory of a complete guest, whose making was interrupted. The user of the
+        # namespace cannot enter the folder by its path, and starts in it.
+        environment = {"PATH": os.environ.get("PATH", ""), "LC_ALL": "C"}
+        with contextlib.suppress(OSError, SessionError):
+            processes.run(
+                [*helper, "rm", "-rf", ROOT],
+                folder=path / WORK,
+                env=environment,
+                timeout=seconds(_REMOVING),
+            )
+        shutil.rmtree(path, ignore_errors=True)
+    return f"some of its files cannot be removed: sudo rm -rf {path}" if path.exists() else ""
+
+
 # ---- sweeping ------------------------------------------------------------------------------------
 
 
@@ -197,7 +235,6 @@ def sweep() -> list[Leftover]:
     # If another process holds the lock, it is making a part right now: nothing is removed.
     with contextlib.suppress(OSError), (folder() / "lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        for left in folder().glob(".making-*"):
-            shutil.rmtree(left, ignore_errors=True)
-            removed.append(Leftover(what=f"folder {left}"))
+        unfinished = folder().glob(".making-*")
+        removed += [Leftover(what=f"folder {left}", failure=_remove(left)) for left in unfinished]
     return removed

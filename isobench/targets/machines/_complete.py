@@ -119,6 +119,7 @@ def _tool(name: str) -> str | None:
 def _run(argv: Sequence[str], what: str, *, folder: Path | None = None) -> None:
     environment = {
         **{key: os.environ[key] for key in ("HOME", "TMPDIR", "http_proxy") if key in os.environ},
+        **_temporary(folder),
         "PATH": os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"]),
         "LC_ALL": "C",
     }
@@ -131,11 +132,20 @@ def _run(argv: Sequence[str], what: str, *, folder: Path | None = None) -> None:
         raise SessionError(f"{what} failed: {errors}", hint="df -h; apt-get update")
 
 
+def _temporary(folder: Path | None) -> dict[str, str]:
+    """Return the variable that says where a program may put temporary files, if it is set."""
+    # What a killed mmdebstrap leaves is then removed with the folder. An ordinary user's mmdebstrap
+    # runs as a user of its own, who cannot enter it.
+    return {"TMPDIR": str(folder)} if folder is not None and os.geteuid() == 0 else {}
+
+
 def _make(work: Path, result: Path) -> list[str]:
     """Bootstrap the distribution, add isobench's files, and make an image of the result."""
     home = host_abi()
     assert home is not None  # checked by the target's probe
     packages = work / "packages"
+    # For root of the user namespace, who is another user. Nobody else can enter the folder above.
+    work.chmod(0o777)
     _run(
         [
             *("mmdebstrap", "--quiet", "--variant=minbase", "--format=tar"),
@@ -149,15 +159,15 @@ def _make(work: Path, result: Path) -> list[str]:
         folder=work,
     )
     _add_files(work / "root.tar")
+    # An ordinary user can make no devices, and systemd mounts the kernel's: devtmpfs.
     # systemd fills an empty machine-id at each boot (machine-id(5)): no two guests share one.
     script = (
-        "set -e; mkdir root; tar --extract --numeric-owner --file root.tar --directory root; "
-        "rm -f root/etc/ssh/ssh_host_*_key* root/etc/machine-id; : > root/etc/machine-id; "
-        f"mke2fs -q -F -t ext4 -d root root.raw {_SIZE}; rm -rf root"
+        f"set -e; root={_cache.ROOT}; mkdir $root; "
+        "tar --extract --numeric-owner --exclude './dev/*' --file root.tar --directory $root; "
+        "rm -f $root/etc/ssh/ssh_host_*_key* $root/etc/machine-id; : > $root/etc/machine-id; "
+        f"mke2fs -q -F -t ext4 -d $root root.raw {_SIZE}; rm -rf $root"
     )
-    # Only in a user namespace can an ordinary user make, and remove, files of other users.
-    helper = [] if os.geteuid() == 0 else ["mmdebstrap", "--unshare-helper"]
-    _run([*helper, "sh", "-c", script], "mke2fs", folder=work)
+    _run([*_cache.in_user_namespace(), "sh", "-c", script], "mke2fs", folder=work)
     (work / "root.tar").unlink()
     _run(
         [

@@ -2,7 +2,8 @@
 
 A command is a list of arguments; no shell interprets it. Before isobench starts a machine, it
 writes a note into the cache. After a kill -9 the next isobench finds the note and stops the
-machine. A machine that isobench did not start is never stopped.
+machine. A machine that isobench did not start is never stopped: after a boot of this host nobody
+knows who has started one. What is not known to be off is not started, and so not stopped.
 """
 
 import base64
@@ -12,6 +13,7 @@ import hashlib
 import os
 import re
 import shutil
+import signal
 import subprocess
 import tempfile
 import threading
@@ -23,19 +25,32 @@ from typing import Final
 
 import msgspec
 
-from isobench.config import cache
+from isobench.config import cache, redaction
 from isobench.model import Expectation, Leftover, Relation, Technology
 from isobench.model.errors import SessionError
-from isobench.plugins import ownership
+from isobench.plugins import deadlines, ownership
 from isobench.targets.shared import processes
 
 _POLL: Final = 0.25
 _STATUS_TIMEOUT: Final = 30.0
 """Seconds that a status command may take."""
+_NOT_EXECUTED: Final = (126, 127)
+"""Exit codes of a shell that cannot execute a command: sh(1p)."""
+_SSH_FAILED: Final = 255
+"""Exit code of ssh(1) that did not reach its host."""
+_ENGLISH: Final = {"LC_ALL": "C.UTF-8", "LANGUAGE": ""}
+"""Environment of tools whose output is read: virsh translates the state of a machine."""
 _failed_notes: Final[set[Path]] = set()
 """Notes of machines that this process tried to stop, without success."""
+_LOCK_NAME: Final = re.compile(r"[0-9a-f]{16}")
+_locks: Final[set[str]] = set()
+"""Names of the locks that this process holds while it uses machines."""
 
 Words = tuple[str, ...]
+
+
+class StateError(SessionError):
+    """Whether a machine runs is not known, or it neither runs nor is off."""
 
 
 # ---- presets -------------------------------------------------------------------------------------
@@ -45,7 +60,9 @@ Words = tuple[str, ...]
 class Preset:
     """The commands for the tool of one hypervisor, and the facts that prove it from inside.
 
-    In commands and in `running_pattern`, {} stands for the machine's name.
+    In commands and in patterns, {} stands for the machine's name. An output of `status` that
+    neither pattern matches shows a machine that is paused, saved or on its way: starting it would
+    resume what somebody else has left, and stopping it would lose that.
     """
 
     tool: str
@@ -54,6 +71,8 @@ class Preset:
     status: Words
     running_pattern: str
     """Regular expression that matches the output of `status` while the machine runs."""
+    off_pattern: str
+    """Regular expression that matches it while the machine is off. Empty: any other output."""
     name_pattern: str
     """Regular expression of the names that no tool on the way can misinterpret."""
     example: str
@@ -79,6 +98,7 @@ _VSPHERE: Final = Preset(
     stop=("vm.power", "-s", "{}"),
     status=("vm.info", "{}"),
     running_pattern=r"(?m)^\s*Power state:\s+poweredOn\s*$",
+    off_pattern=r"(?m)^\s*Power state:\s+poweredOff\s*$",
     name_pattern=r"[\w./][\w ./()+-]*",
     example="debian-12 or /ha-datacenter/vm/debian-12",
     expectations=_VMWARE,
@@ -93,7 +113,9 @@ _WSL: Final = Preset(
     ),
     stop=("--terminate", "{}"),
     status=("--list", "--running", "--quiet"),
-    running_pattern=r"(?m)^{}\s*$",
+    # Names of distributions are not case-sensitive. With none that runs, --quiet prints nothing.
+    running_pattern=r"(?mi)^{}\s*$",
+    off_pattern="",
     name_pattern=r"[\w.][\w.-]*",
     example="Debian",
     expectations=(_inside("kernel.release", "microsoft", Relation.CONTAINS),),
@@ -106,6 +128,7 @@ PRESETS: Final[Mapping[str, Preset]] = {
         stop=("shutdown", "--domain", "{}"),
         status=("domstate", "--domain", "{}"),
         running_pattern=r"(?m)^running\s*$",
+        off_pattern=r"(?m)^shut off\s*$",
         name_pattern=r"[^\s/-][^\n/]*",
         example="debian-12",
     ),
@@ -117,6 +140,7 @@ PRESETS: Final[Mapping[str, Preset]] = {
         stop=("stop", "{}", "soft"),
         status=("list",),
         running_pattern=r"(?m)^{}\s*$",
+        off_pattern=r"(?m)^Total running VMs: \d+\s*$",
         name_pattern=r"/[^\n]+\.vmx",
         example="/home/me/vmware/debian-12/debian-12.vmx",
         expectations=_VMWARE,
@@ -129,6 +153,7 @@ PRESETS: Final[Mapping[str, Preset]] = {
         stop=("controlvm", "{}", "acpipowerbutton"),
         status=("showvminfo", "{}", "--machinereadable"),
         running_pattern=r'(?m)^VMState="running"\s*$',
+        off_pattern=r'(?m)^VMState="(poweroff|aborted)"\s*$',
         name_pattern=r"[^\s-][^\n]*",
         example="debian-12",
         expectations=(_inside("machine.product", "VirtualBox"),),
@@ -140,6 +165,7 @@ PRESETS: Final[Mapping[str, Preset]] = {
         stop=("Stop-VM -Name '{}' -Confirm:$false",),
         status=("[string](Get-VM -Name '{}').State",),
         running_pattern=r"(?m)^Running\s*$",
+        off_pattern=r"(?m)^Off\s*$",
         name_pattern=_PLAIN,
         example="Debian 12",
         expectations=(
@@ -157,6 +183,7 @@ PRESETS: Final[Mapping[str, Preset]] = {
         stop=_WSL.stop,
         status=_WSL.status,
         running_pattern=_WSL.running_pattern,
+        off_pattern=_WSL.off_pattern,
         name_pattern=_WSL.name_pattern,
         example=_WSL.example,
         expectations=(_inside("kernel.release", "Microsoft", Relation.CONTAINS),),
@@ -184,8 +211,10 @@ class LifeCycle:
     status: Words = ()
     running_pattern: str = ""
     """Regular expression that matches the output of `status` while the machine runs. Empty: the
-    exit code 0 shows that.
+    exit code 0 shows that, and another one that it is off.
     """
+    off_pattern: str = ""
+    """The same while the machine is off. Empty: any other output."""
 
 
 def from_preset(name: str, machine: str, tool: Sequence[str] = ()) -> LifeCycle:
@@ -215,38 +244,45 @@ def from_preset(name: str, machine: str, tool: Sequence[str] = ()) -> LifeCycle:
         stop=words(preset.stop),
         status=words(preset.status),
         running_pattern=preset.running_pattern.replace("{}", re.escape(machine)),
+        off_pattern=preset.off_pattern,
     )
 
 
 # ---- commands ------------------------------------------------------------------------------------
 
 
-def execute(argv: Sequence[str], *, timeout: float) -> tuple[int | None, str]:
-    """Execute a command in the user's own environment; return its exit code and its output.
+def execute(
+    argv: Sequence[str], *, timeout: float, more: Mapping[str, str] | None = None
+) -> tuple[int | None, str]:
+    """Execute a command in the user's own environment, with `more` variables; return its exit code
+    and its output.
 
     The exit code is None if the command was killed at the time limit (in seconds), and 127 if it
     cannot be executed. A process that the command leaves in the background keeps running.
     """
+    limit = deadlines.left(timeout)
     # A file, not a pipe: a background process would hold a pipe open, and so delay its end.
     with tempfile.TemporaryFile() as output:
         try:
-            process = subprocess.Popen(
+            process = processes.popen(
                 argv,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                start_new_session=True,
+                env=os.environ | dict(more or {}),
             )
         except OSError as error:
             return 127, f"{argv[0]}: {error.strerror}"
         code: int | None = None
         try:
-            code = process.wait(timeout)
+            code = process.wait(limit)
         except subprocess.TimeoutExpired:
             pass
         finally:
             if code is None:
                 processes.end(process)
+        if code == -signal.SIGKILL:  # at the limit of the call around this
+            code = None
         output.seek(0)
         # Tools of Windows, wsl.exe among them, write UTF-16: two bytes for each character.
         text = output.read(processes.MAX_OUTPUT).replace(b"\0", b"")
@@ -256,7 +292,7 @@ def execute(argv: Sequence[str], *, timeout: float) -> tuple[int | None, str]:
 def _describe(argv: Sequence[str], code: int | None, output: str) -> str:
     ended = "did not end in time" if code is None else f"exit code {code}"
     last = processes.last_line(output.encode())
-    return f"{argv[0]} {' '.join(argv[1:])[:120]}: {ended}; {last}"
+    return f"{argv[0]} {' '.join(redaction.words(argv[1:]))[:120]}: {ended}; {last}"
 
 
 def missing_tool(cycle: LifeCycle) -> str:
@@ -278,6 +314,11 @@ class _Note(
     status: list[str] = []
     running_pattern: str = ""
     stop_timeout: float = 120.0
+    boot: str = ""
+    """The boot of this host during which it was started. Empty: unknown, as in older notes."""
+    off_pattern: str = ""
+    lock: str = ""
+    """The name of the machine's lock. Empty: unknown, as in older notes."""
 
 
 def _notes() -> Path:
@@ -288,25 +329,49 @@ def _name(cycle: LifeCycle, *more: str) -> str:
     return hashlib.sha256("\0".join((*cycle.start, *more)).encode()).hexdigest()[:16]
 
 
+def _lock(name: str) -> int | None:
+    """Lock a machine; return the descriptor that holds the lock, or None if another one does."""
+    cache.made("machines")
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+    descriptor = os.open(_notes() / f"{name}.lock", flags, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
 def _locked(cycle: LifeCycle) -> int:
     """Lock a machine for this process, and return the descriptor that holds the lock.
 
     Of two processes that use one machine, one would stop it while the other measures. Raises
     SessionError if another process has locked it.
     """
-    cache.made("machines")
     # Named after the start command: two targets with the same command use the same machine.
-    path = _notes() / f"{_name(cycle)}.lock"
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
+    descriptor = _lock(_name(cycle))
+    if descriptor is None:
         raise SessionError(
             "another isobench, or another target of this one, uses this machine",
             hint="use it in one at a time: two would disturb each other's measurements",
-        ) from None
+        )
     return descriptor
+
+
+@contextlib.contextmanager
+def _claimed(note: _Note) -> Iterator[bool]:
+    """Lock the machine of a note; yield False if somebody else uses it now."""
+    # What a thread of this process still holds after an interruption is this process's to stop.
+    own = note.owner == ownership.mine() and note.lock in _locks
+    if own or not _LOCK_NAME.fullmatch(note.lock):
+        yield True
+        return
+    descriptor = _lock(note.lock)
+    try:
+        yield descriptor is not None
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
 
 
 def _write(cycle: LifeCycle, stop_timeout: float) -> Path:
@@ -316,6 +381,9 @@ def _write(cycle: LifeCycle, stop_timeout: float) -> Path:
         status=[*cycle.status],
         running_pattern=cycle.running_pattern,
         stop_timeout=stop_timeout,
+        boot=ownership.boot_id(),
+        off_pattern=cycle.off_pattern,
+        lock=_name(cycle),
     )
     # The note holds commands that a later isobench executes, and perhaps passwords: nobody else may
     # read or change it.
@@ -338,49 +406,102 @@ def sweep(alive: Callable[[str], bool]) -> list[Leftover]:
             continue
         if alive(note.owner):
             continue
-        # The note has all commands: the configuration may have changed since.
-        cycle = LifeCycle(
-            start=(),
-            stop=tuple(note.stop),
-            status=tuple(note.status),
-            running_pattern=note.running_pattern,
-        )
-        what = " ".join(note.stop)[:120]
-        if cycle.status and not _is_running(cycle):
-            found.append(Leftover(what=f"note of a machine that no longer runs ({what})"))
-        else:
-            code, output = execute(note.stop, timeout=note.stop_timeout)
-            # A stop command may return before the machine is off. A machine that still shuts down
-            # would later count as running, and so as started by somebody else.
-            stopped = code == 0 and (
-                not cycle.status or _wait_until_stopped(cycle, note.stop_timeout)
-            )
-            if not stopped:
-                what = f"machine that isobench started ({path})"
-                failure = _describe(note.stop, code, output)
-                found.append(Leftover(what=what, failure=failure))
-                _failed_notes.add(path)
-                continue
-            found.append(Leftover(what=f"machine ({what})"))
-        path.unlink(missing_ok=True)
+        # Another isobench may use the machine by now. Its note stays for a later sweep.
+        with _claimed(note) as claimed:
+            if claimed and path.exists():  # another sweep may have removed it meanwhile
+                found.append(_swept(path, note))
     return found
 
 
+def _swept(path: Path, note: _Note) -> Leftover:
+    """Stop the machine of a note unless it is off; remove the note if it is off then."""
+    # The note has all commands: the configuration may have changed since.
+    cycle = LifeCycle(
+        start=(),
+        stop=tuple(note.stop),
+        status=tuple(note.status),
+        running_pattern=note.running_pattern,
+        off_pattern=note.off_pattern,
+    )
+    command = " ".join(redaction.words(note.stop))[:120]
+    what, failure = f"machine ({command})", ""
+    if note.boot and ownership.boot_id() not in ("", note.boot):
+        what = "note of a machine from before this host was booted, which stays as it is"
+        what = f"{what} ({command})"
+    else:
+        try:
+            if cycle.status and not _is_running(cycle):
+                what = f"note of a machine that no longer runs ({command})"
+            else:
+                failure = _stopped(cycle, note.stop_timeout)
+        except StateError as error:
+            failure = f"{error}; {error.hint}"
+    if failure:
+        _failed_notes.add(path)
+        return Leftover(what=f"machine that isobench started ({path})", failure=failure)
+    path.unlink(missing_ok=True)
+    return Leftover(what=what)
+
+
+def _stopped(cycle: LifeCycle, stop_timeout: float) -> str:
+    """Stop a machine; return why that failed, or an empty string."""
+    code, output = execute(cycle.stop, timeout=stop_timeout)
+    if code != 0:
+        return _describe(cycle.stop, code, output)
+    # A stop command may return before the machine is off. A machine that still shuts down would
+    # later count as running, and so as started by somebody else.
+    return _wait_until_off(lambda: _is_running(cycle), stop_timeout) if cycle.status else ""
+
+
 def _is_running(cycle: LifeCycle) -> bool:
-    code, output = execute(cycle.status, timeout=_STATUS_TIMEOUT)
-    if not cycle.running_pattern:
+    """Return what the status command shows. Raises StateError if it shows neither running nor off:
+    a tool that fails knows nothing about the machine.
+    """
+    reads = bool(cycle.running_pattern)
+    more = _ENGLISH if reads else None
+    code, output = execute(cycle.status, timeout=_STATUS_TIMEOUT, more=more)
+    if code is None or (code != 0 if reads else _was_not_executed(cycle.status, code)):
+        raise StateError(
+            f"whether the machine runs is not known: {_describe(cycle.status, code, output)}",
+            hint="try the status command by hand; until it works, the machine stays as it is",
+        )
+    if not reads:
         return code == 0
-    return code == 0 and re.search(cycle.running_pattern, output) is not None
+    if re.search(cycle.running_pattern, output):
+        return True
+    if not cycle.off_pattern or re.search(cycle.off_pattern, output):
+        return False
+    line = re.search(r"(?im)^.*\bstate\b.*$|^.*state=.*$", output)
+    shown = line.group().strip() if line else processes.last_line(output.encode())
+    raise StateError(
+        f"the machine neither runs nor is off: {cycle.status[0]} shows {shown[:80]!r}",
+        hint="start it or shut it down by hand: isobench leaves it as it is",
+    )
 
 
-def _wait_until_stopped(cycle: LifeCycle, stop_timeout: float) -> bool:
-    """Wait up to `stop_timeout` seconds for a machine to stop; return whether it has."""
+def _was_not_executed(argv: Words, code: int) -> bool:
+    """Return whether an exit code is not that of the user's own command, but says that the command
+    was killed, or could not be executed.
+    """
+    unreachable = Path(argv[0]).name == "ssh" and code == _SSH_FAILED
+    return code < 0 or code in _NOT_EXECUTED or unreachable
+
+
+def _wait_until_off(is_running: Callable[[], bool], stop_timeout: float) -> str:
+    """Wait up to `stop_timeout` seconds for a machine to stop; return why it does not count as off,
+    or an empty string.
+    """
     end = time.monotonic() + stop_timeout
-    while _is_running(cycle):
+    while True:
+        try:
+            if not is_running():
+                return ""
+            why = f"the machine still runs {stop_timeout:g} s after its stop command"
+        except StateError as error:  # it is shutting down, or the tool may answer again
+            why = f"{stop_timeout:g} s after its stop command: {error}"
         if time.monotonic() > end:
-            return False
+            return why
         time.sleep(_POLL)
-    return True
 
 
 # ---- the machine ---------------------------------------------------------------------------------
@@ -395,7 +516,9 @@ class Machine:
 
     cycle: LifeCycle
     is_reachable: Callable[[], bool]
-    """Returns whether its SSH server answers: used if there is no status command."""
+    """Returns whether its SSH server answers: used if there is no status command. Raises
+    StateError if something else answers.
+    """
     start_timeout: float
     stop_timeout: float
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -406,7 +529,7 @@ class Machine:
     """An open file that is locked while the machine is used, or -1."""
 
     def is_running(self) -> bool:
-        """Return whether the machine runs."""
+        """Return whether the machine runs. Raises StateError if that is not known."""
         return _is_running(self.cycle) if self.cycle.status else self.is_reachable()
 
     @contextlib.contextmanager
@@ -419,6 +542,7 @@ class Machine:
         with self._lock:
             if not self._users:
                 self._lock_descriptor = _locked(self.cycle)
+                _locks.add(_name(self.cycle))
             try:
                 self._ensure_running(on_phase, begin)
             except BaseException:
@@ -466,6 +590,7 @@ class Machine:
 
     def _release(self) -> None:
         if not self._users:
+            _locks.discard(_name(self.cycle))
             os.close(self._lock_descriptor)
             self._lock_descriptor = -1
 
@@ -478,16 +603,36 @@ class Machine:
         code, output = execute(self.cycle.start, timeout=self.start_timeout)
         if code != 0:
             why = _describe(self.cycle.start, code, output)
-            # A command that failed may have started the machine nevertheless.
-            execute(self.cycle.stop, timeout=_STATUS_TIMEOUT)
-            self._remove_note()
             raise SessionError(
-                f"the machine cannot be started: {why}",
+                f"the machine cannot be started: {why}{self._undo_start(on_phase)}",
                 hint="use a start command that ends while the machine boots"
                 if code is None
                 else "try the start command by hand",
             )
         on_phase("machine.started")
+
+    def _undo_start(self, on_phase: Callable[[str], None]) -> str:
+        """Stop the machine if a start command that failed has started it nevertheless; return what
+        else the user must know.
+        """
+        # It was off before. Only if it runs now has the command started it: "is already active"
+        # is a failure too, of a machine that somebody else runs.
+        if not self.cycle.status:
+            self._remove_note()
+            return "; without a status command it is not known whether it runs: it stays as it is"
+        try:
+            runs = self.is_running()
+        except StateError as error:
+            self._remove_note()
+            return f"; it stays as it is: {error}"
+        if not runs:
+            self._remove_note()
+            return ""
+        try:
+            self._stop(on_phase)
+        except SessionError as error:  # the note stays: a later isobench tries again
+            return f"; and {error}"
+        return ""
 
     def _stop(self, on_phase: Callable[[str], None]) -> None:
         on_phase("shutdown.asked")
@@ -498,14 +643,10 @@ class Machine:
                 hint="try the stop command by hand",
             )
         # Most stop commands only request a shutdown: the machine runs on for a while.
-        end = time.monotonic() + self.stop_timeout
-        while self.is_running():
-            if time.monotonic() > end:
-                raise SessionError(
-                    f"the machine still runs {self.stop_timeout:g} s after its stop command",
-                    hint="set another stop command, or a longer stop_timeout, in isobench.toml",
-                )
-            time.sleep(_POLL)
+        if why := _wait_until_off(self.is_running, self.stop_timeout):
+            raise SessionError(
+                why, hint="set another stop command, or a longer stop_timeout, in isobench.toml"
+            )
         on_phase("machine.gone")
         self._remove_note()
 

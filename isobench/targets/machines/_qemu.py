@@ -15,7 +15,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
+import msgspec
+
 from isobench.model.errors import SessionError
+from isobench.plugins import deadlines
 from isobench.targets.machines import _serial
 from isobench.targets.shared import processes
 
@@ -49,6 +52,8 @@ _HINTS: Final = {
 """A fragment of a message of QEMU or of the guest -> what to do about it."""
 
 
+_LONGEST_LINE: Final = 1 << 20
+"""Bytes of a line of the monitor. What is beyond is dropped, and with it the line."""
 _NOBODY: Final = 65534
 _SANDBOX: Final = "on,obsolete=deny,elevateprivileges={},spawn=deny,resourcecontrol=deny"
 
@@ -177,6 +182,29 @@ def arguments(hardware: Hardware, boot: Boot, ends: Mapping[str, int]) -> list[s
     return [*argv, *hardware.confinement, *hardware.more]
 
 
+class _Error(msgspec.Struct):
+    desc: str = ""
+
+
+class _Message(msgspec.Struct):
+    """A line of the monitor. A guest that breaks out of its machine can send any."""
+
+    id: int | None = None
+    event: str = ""
+    result: Any = msgspec.field(name="return", default=None)
+    error: _Error | None = None
+
+
+class _Version(msgspec.Struct):
+    major: int
+    minor: int
+    micro: int
+
+
+class _Versions(msgspec.Struct):
+    qemu: _Version
+
+
 class Machine(_serial.Machine):
     """A running QEMU: a machine with a monitor in addition to its serial lines."""
 
@@ -193,7 +221,8 @@ class Machine(_serial.Machine):
         """Take a started process and this side of its sockets (`_serial.Machine`)."""
         super().__init__(process, sockets, on_output, on_mark)
         self._number = 0
-        self._replies: dict[int, Mapping[str, Any]] = {}
+        self._replies: dict[int, _Message | None] = {}
+        """By the number of each command that waits for its reply."""
         # Until `negotiate`: a restored machine sends STOP events before it runs.
         self._expected_stop = True
         self._partial_lines["qmp"] = b""
@@ -202,20 +231,21 @@ class Machine(_serial.Machine):
 
     def _handle_other(self, name: str, chunk: bytes) -> None:
         """Handle replies and events of the monitor."""
-        *lines, self._partial_lines[name] = (self._partial_lines[name] + chunk).split(b"\n")
+        *lines, partial = (self._partial_lines[name] + chunk).split(b"\n")
+        self._partial_lines[name] = partial[:_LONGEST_LINE]
         for line in lines:
-            with contextlib.suppress(ValueError):
-                message = json.loads(line)
-                if not isinstance(message, dict):
-                    continue
-                if "id" in message:
-                    self._replies[message["id"]] = message
-                elif message.get("event") == "STOP" and not self._expected_stop:
-                    self._state.stopped = "stopped"
-                elif message.get("event") == "RESUME":
-                    self._state.stopped = ""
-                elif message.get("event") in ("GUEST_PANICKED", "WATCHDOG"):
-                    self._state.stopped = message["event"].lower().replace("_", " ")
+            try:
+                message = msgspec.json.decode(line, type=_Message)
+            except (msgspec.DecodeError, RecursionError):
+                continue
+            if message.id is not None and message.id in self._replies:
+                self._replies[message.id] = message
+            elif message.event == "STOP" and not self._expected_stop:
+                self._state.stopped = "stopped"
+            elif message.event == "RESUME":
+                self._state.stopped = ""
+            elif message.event in ("GUEST_PANICKED", "WATCHDOG"):
+                self._state.stopped = message.event.lower().replace("_", " ")
 
     def _stop_reason(self) -> str:
         """Return why QEMU has stopped the guest, as the monitor reports it."""
@@ -226,7 +256,8 @@ class Machine(_serial.Machine):
         answer = None
         if self.process.poll() is None:
             answer = self._exchange("query-status", {}, timeout=2.0, descriptor=None)
-        return str((answer or {}).get("return", {}).get("status", self._state.stopped))
+        known = answer.result if answer is not None else None
+        return str((known if isinstance(known, dict) else {}).get("status", self._state.stopped))
 
     def command(
         self,
@@ -244,10 +275,9 @@ class Machine(_serial.Machine):
         reply = self._exchange(name, options or {}, timeout=timeout, descriptor=descriptor)
         if reply is None:
             raise self.failure(f"QEMU's monitor does not answer ({name})")
-        if "error" in reply:
-            raise SessionError(f"QEMU refuses {name}: {reply['error'].get('desc')}")
-        answer = reply.get("return")
-        return answer if isinstance(answer, dict) else {"text": answer}
+        if reply.error is not None:
+            raise SessionError(f"QEMU refuses {name}: {reply.error.desc}")
+        return reply.result if isinstance(reply.result, dict) else {"text": reply.result}
 
     def _exchange(
         self,
@@ -256,11 +286,16 @@ class Machine(_serial.Machine):
         *,
         timeout: float,
         descriptor: int | None,
-    ) -> Mapping[str, Any] | None:
+    ) -> "_Message | None":
         """Send a command to the monitor and return the reply, or None if none comes."""
+        try:
+            timeout = deadlines.left(timeout)
+        except deadlines.DeadlineError:
+            timeout = 0.0  # the caller says which command has no answer
         with self._changed:
             self._number += 1
             number = self._number
+            self._replies[number] = None
             message = {"execute": name, "id": number, "arguments": options}
             line = json.dumps(message).encode() + b"\n"
             try:
@@ -270,15 +305,25 @@ class Machine(_serial.Machine):
                     socket.send_fds(self._sockets["qmp"], [line], [descriptor])
             except OSError:
                 self._changed.wait_for(lambda: self._state.ended, 2.0)
-                return None
-            self._changed.wait_for(lambda: number in self._replies or self._state.ended, timeout)
-            return self._replies.pop(number, None)
+                return self._replies.pop(number)
+            self._changed.wait_for(
+                lambda: self._replies[number] is not None or self._state.ended, timeout
+            )
+            return self._replies.pop(number)
 
     def negotiate(self, *, running: bool = True) -> None:
         """Open the monitor. With `running`, a guest that stops from now on is an error."""
         self._expected_stop = not running
         # The monitor accepts no other command before this one.
         self.command("qmp_capabilities")
+
+    def version(self) -> str:
+        """Return the version of QEMU: "7.2.22"."""
+        try:
+            found = msgspec.convert(self.command("query-version"), _Versions).qemu
+        except msgspec.ValidationError as error:
+            raise SessionError(f"QEMU's monitor tells no version: {error}") from None
+        return f"{found.major}.{found.minor}.{found.micro}"
 
     def port(self) -> int:
         """Return the loopback port that leads to the guest's SSH server."""

@@ -37,7 +37,8 @@ _MOST_CHUNKS: Final = 64
 """Times _CHUNK: four mebibytes, more than a socket buffers."""
 _TAIL_LINES: Final = 4
 _PANIC: Final = b"Kernel panic - "
-_SHUTDOWN: Final = 10.0
+_SHUTDOWN: Final = 30.0
+"""Seconds: an emulated guest beside busy neighbours takes over ten."""
 _QUIT: Final = 5.0
 _PHASES: Final = ("guest.output", "init")
 """Marks that are phases of a start."""

@@ -8,7 +8,6 @@ variables. When the channel closes, the agent kills the program and its descenda
 import contextlib
 import io
 import logging
-import select
 import socket
 import struct
 import time
@@ -20,6 +19,7 @@ import paramiko
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from isobench.config import bounded
 from isobench.model import OnStdin
 from isobench.model.errors import SessionError
 from isobench.model.units import SECOND, Nanoseconds
@@ -226,7 +226,7 @@ class _Streams:
             left = min(max(0.0, deadline - time.monotonic()), _POLL)
             # The channel's descriptor becomes readable at data, end of file and close, but not at
             # an exit status that arrives after the end of file. That one is polled for.
-            select.select([waiting], [], [], min(left, 0.002) if channel.eof_received else left)
+            bounded.is_ready(waiting, min(left, 0.002) if channel.eof_received else left)
             if channel.eof_received and not channel.exit_status_ready():
                 channel.status_event.wait(min(left, 0.05))
         return False
@@ -278,7 +278,7 @@ def banner(
 
 def _greets(link: socket.socket, end: float, failure_reason: Callable[[], str]) -> bool:
     while (left := end - time.monotonic()) > 0 and not failure_reason():
-        if select.select([link], [], [], min(left, _POLL))[0]:
+        if bounded.is_ready(link.fileno(), min(left, _POLL)):
             # RFC 4253, section 4.2. MSG_PEEK leaves the banner for paramiko.
             return link.recv(4, socket.MSG_PEEK).startswith(b"SSH-")
     return False

@@ -8,6 +8,7 @@ user's shell.
 """
 
 import contextlib
+import errno
 import getpass
 import glob
 import os
@@ -41,16 +42,49 @@ _STEPS: Final = 3
 """A login has so many steps: the server's version, the exchange of keys, the proof of one's own."""
 _FILES_TIMEOUT: Final = 300.0
 """Seconds that copying or removing files may take."""
+_SEARCH_TIMEOUT: Final = 20.0
+"""Seconds that looking through a folder may take."""
+_MOST_ENTRIES: Final = 1 << 16
+"""Entries of folders that are read at a time: a server may list without end."""
+_LONGEST_NAME: Final = 255
+"""NAME_MAX of Linux."""
+_MOST_NESTED: Final = 64
+"""Depth of folders that are removed: a server may show another one in each."""
+_BY_HAND: Final = "look at the folder, and remove it by hand"
 _CLOSE_TIMEOUT: Final = 2.0
 """Seconds within which a server should end SFTP."""
 _RETRY_INTERVAL: Final = 0.1
 """Seconds between two attempts to reach a machine that is starting."""
+_MOST_BEFORE_BANNER: Final = 1 << 14
+"""Bytes that a server may send before and with its version."""
+# With several addresses, the error is that of the last: one of a family that this host lacks.
+_OFF: Final = frozenset(
+    {
+        *(errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.EHOSTDOWN, errno.ETIMEDOUT),
+        *(errno.ENETUNREACH, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT),
+    }
+)
+"""Errors of connect(2) for a machine that is off."""
+_CONNECT_FAILED: Final = 2
+"""Reason of a jump host that cannot connect: RFC 4254, section 5.1."""
 _MOST_OUTPUT: Final = 1 << 16
 """Bytes of a command's output that are read."""
 
 
 class UnreachableError(SessionError):
     """No server answers. A machine that is starting may answer later."""
+
+
+class NothingListensError(UnreachableError):
+    """Nothing accepts a connection, as while a machine is off."""
+
+
+class UnclearError(SessionError):
+    """No SSH server answers, and yet the machine may run."""
+
+
+class ListingError(SessionError):
+    """The listing of a folder has too many entries, or one that is no name."""
 
 
 class RefusedError(SessionError):
@@ -187,7 +221,11 @@ def _connect(
         *before, last = to.jumps
         stop = _jump(last)
         # Each stop is reached through the one before it, the first by its own configuration.
-        via = _log_in(replace(stop, jumps=tuple(before) or stop.jumps), stack, timeout=timeout)
+        stop = replace(stop, jumps=tuple(before) or stop.jumps)
+        try:
+            via = _log_in(stop, stack, timeout=timeout)
+        except NothingListensError as error:  # it is not `to` that is off
+            raise UnreachableError(str(error), hint=error.hint) from None
         transport = via.get_transport()
         assert transport is not None
         try:
@@ -197,19 +235,33 @@ def _connect(
             )
         except _ssh.FAULTS as error:
             why = f"{to.alias} cannot be reached through {last}: {error}"
-            raise UnreachableError(why, hint=login_command(to)) from None
+            kind = NothingListensError if _is_off(error) else UnreachableError
+            raise kind(why, hint=login_command(to)) from None
     if to.command:
         return _through_command(to.command, stack)
     try:
         link = socket.create_connection((to.name, to.port), timeout=timeout)
     except OSError as error:
-        raise UnreachableError(
+        kind = NothingListensError if _is_off(error) else UnreachableError
+        raise kind(
             f"{to.alias} ({to.name}:{to.port}): {error.strerror or error}", hint=login_command(to)
         ) from None
     # Nagle's algorithm and delayed acknowledgements cost 40 ms a command.
     link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     stack.callback(link.close)
     return link
+
+
+def _is_off(error: Exception) -> bool:
+    """Return whether an error of a connection is one that a machine that is off would cause."""
+    if isinstance(error, socket.gaierror):  # a name server that does not answer knows nothing
+        return error.errno != socket.EAI_AGAIN
+    if isinstance(error, OSError):
+        return isinstance(error, TimeoutError) or error.errno in _OFF
+    if isinstance(error, paramiko.ChannelException):
+        return error.code == _CONNECT_FAILED
+    # The jump host answered the login a moment ago, and waits for the machine now.
+    return "Timeout opening channel" in str(error)
 
 
 def _through_command(command: str, stack: contextlib.ExitStack) -> socket.socket:
@@ -220,7 +272,9 @@ def _through_command(command: str, stack: contextlib.ExitStack) -> socket.socket
     with theirs:
         process = processes.start(
             ["/bin/sh", "-c", f"exec {command}"],
-            env={**os.environ, **processes.tied()},
+            # Without the mark of `tied`: a command may leave a helper behind that all sessions of
+            # the user share. The command itself ends when its streams do.
+            env=os.environ,
             stdin=theirs.fileno(),
             stdout=theirs.fileno(),
         )
@@ -477,23 +531,62 @@ class Files:
         self._client.chmod(path, 0o755)
 
     def folders_of_owner(self, folder: str, example: str) -> list[str]:
-        """Return the names of folders in `folder` that have the same owner as `example`."""
+        """Return the names of folders in `folder` that have the same owner as `example`. Of a
+        listing that does not end, return those that came first.
+        """
         owner = self._client.lstat(example).st_uid
-        return [
-            entry.filename
-            for entry in self._client.listdir_attr(folder)
-            if stat.S_ISDIR(entry.st_mode or 0) and entry.st_uid == owner
-        ]
+        found = []
+        until = time.monotonic() + _SEARCH_TIMEOUT
+        with contextlib.suppress(ListingError):
+            for entry in self._entries(folder, _MOST_ENTRIES):
+                if stat.S_ISDIR(entry.st_mode or 0) and entry.st_uid == owner:
+                    found.append(entry.filename)
+                if time.monotonic() > until:
+                    break
+        return found
 
     def remove(self, folder: str) -> None:
-        """Remove a folder and its content. Links are removed, not followed."""
-        for entry in self._client.listdir_attr(folder):
-            path = str(PurePosixPath(folder) / entry.filename)
-            if stat.S_ISDIR(entry.st_mode or 0):
-                self.remove(path)
+        """Remove a folder and its content, unless it is gone. Links are removed, not followed.
+
+        Raises ListingError if the server shows more in it than isobench removes.
+        """
+        self._remove(folder, _MOST_ENTRIES, _MOST_NESTED)
+
+    def _remove(self, folder: str, most: int, depth: int) -> int:
+        """Remove a folder with at most so many entries in all; return how many more it may have."""
+        if not depth:
+            raise ListingError("its folders are nested too deeply", hint=_BY_HAND)
+        try:
+            found = [
+                (entry.filename, stat.S_ISDIR(entry.st_mode or 0))
+                for entry in self._entries(folder, most)
+            ]
+        except FileNotFoundError:
+            return most
+        most -= len(found)
+        for name, is_folder in found:
+            path = str(PurePosixPath(folder) / name)
+            if is_folder:
+                most = self._remove(path, most, depth - 1)
             else:
                 self._client.remove(path)
         self._client.rmdir(folder)
+        return most
+
+    def _entries(self, folder: str, most: int) -> Iterator[paramiko.SFTPAttributes]:
+        """Yield the entries of a folder. Raises ListingError if there are more than `most`."""
+        # `listdir_attr` keeps whatever a server sends until its end. With one request at a time,
+        # none is open when a caller stops reading.
+        entries = self._client.listdir_iter(folder, read_aheads=1)
+        try:
+            for number, entry in enumerate(entries):
+                if number >= most:
+                    raise ListingError("it has too many entries", hint=_BY_HAND)
+                if not 0 < len(entry.filename) <= _LONGEST_NAME:
+                    raise ListingError("an entry in it has no valid name", hint=_BY_HAND)
+                yield entry
+        except UnicodeDecodeError:
+            raise ListingError("a name in it is no UTF-8", hint=_BY_HAND) from None
 
 
 @contextlib.contextmanager
@@ -528,11 +621,37 @@ def link(
 
 
 def is_reachable(to: Address, *, timeout: float) -> bool:
-    """Return whether an SSH server answers. Only its banner proves that (`_ssh.banner`)."""
+    """Return whether an SSH server answers. Only its banner proves that (`_ssh.banner`).
+
+    `timeout` is in seconds for each step. Raises UnclearError if something accepts a connection and
+    sends no banner in time, or if the way to the machine is broken.
+    """
     with contextlib.ExitStack() as stack:
         try:
             connection = _connect(to, stack, timeout=timeout)
-            connection.settimeout(timeout)
-            return connection.recv(4) == b"SSH-"
-        except (SessionError, *_ssh.FAULTS):
+        except NothingListensError:
             return False
+        except SessionError as error:
+            raise _unclear(to, str(error)) from None
+        received, end = b"", time.monotonic() + timeout
+        with contextlib.suppress(*_ssh.FAULTS):
+            while (left := end - time.monotonic()) > 0 and len(received) < _MOST_BEFORE_BANNER:
+                connection.settimeout(left)
+                chunk = connection.recv(4096)
+                if not chunk:
+                    break
+                received += chunk
+                # Other lines may precede it, and it comes in pieces: RFC 4253, section 4.2.
+                if re.search(rb"^SSH-", received, re.MULTILINE):
+                    return True
+        # A ProxyCommand that ends or waits is what a machine that is off looks like.
+        if to.command and not received:
+            return False
+        raise _unclear(to, "its port accepts connections, and no SSH server answers")
+
+
+def _unclear(to: Address, why: str) -> UnclearError:
+    return UnclearError(
+        f"whether {to.alias} runs is not known: {why}",
+        hint='set status = "…" in isobench.toml: a command that exits with 0 while it runs',
+    )

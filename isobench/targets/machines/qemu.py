@@ -8,8 +8,8 @@ falls back to another, as QEMU itself does with "-machine accel=kvm:tcg".
 import contextlib
 import math
 import os
+import re
 import shutil
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -33,6 +33,7 @@ from isobench.model import (
 )
 from isobench.model.errors import SessionError
 from isobench.model.units import SECOND, Nanoseconds, TargetName
+from isobench.plugins import folders
 from isobench.plugins.api import Completed, Startable
 from isobench.targets.machines import (
     _cache,
@@ -125,6 +126,12 @@ _RESERVED: Final = frozenset(
         *("-runas", "-run-with", "-nographic", "-qmp", "-monitor", "-serial", "-snapshot"),
     }
 )
+# QEMU's -machine takes paths too: dumpdtb= writes a file, kernel= and firmware= read one.
+_MACHINE: Final = re.compile(r"[A-Za-z0-9][\w.-]*", re.ASCII)
+_CPU: Final = re.compile(
+    r"[A-Za-z0-9][\w.-]*(?:,(?:[+-][\w.-]+|[A-Za-z][\w.-]*(?:=[\w.:+-]*)?))*", re.ASCII
+)
+"""The name of a model, and features that are switched on or off or have a value; no path."""
 _confinements: dict[tuple[str, ...], tuple[str, ...]] = {}
 """Emulator and the user's arguments -> the confinement with which it starts. Empty: with none."""
 _saving: Final = threading.Lock()
@@ -177,7 +184,8 @@ class _Qemu:
     expectations: ClassVar[tuple[Expectation, ...]] = ()
     accelerator: ClassVar[Literal["kvm", "tcg"]]
     abi: ClassVar[Abi | None] = None
-    executes: ClassVar[Sequence[str]] = ("emulator", "arguments")
+    # A kernel and its modules are programs too, if only of the guest.
+    executes: ClassVar[Sequence[str]] = ("emulator", "arguments", "kernel", "modules", "initrd")
 
     kernel: str = ""
     """Path of a kernel image. Empty: the distribution's, downloaded once."""
@@ -214,6 +222,15 @@ class _Qemu:
                 f"modules = {self.modules}: set kernel too; modules are of your own kernel only"
             )
         _refuse_arguments(self.arguments)
+        if self.machine and _MACHINE.fullmatch(self.machine) is None:
+            raise ValueError(
+                f'machine = "{self.machine}": write the name of a machine alone, such as "q35"'
+            )
+        if self.cpu and _CPU.fullmatch(self.cpu) is None:
+            raise ValueError(
+                f'cpu = "{self.cpu}": write the name of a model and its features, as in'
+                ' "host,+avx2,pmu=off"'
+            )
         if self.vcpus < 0:
             raise ValueError(f"vcpus = {self.vcpus}: write a number of CPUs, or 0 for all")
         if not 0 <= self.boot_timeout < math.inf:
@@ -394,9 +411,9 @@ class _Qemu:
     def _halted_with(self, hardware: _qemu.Hardware) -> str:
         with _qemu.started(hardware, _qemu.Boot(network=False, halted=True)) as machine:
             machine.negotiate(running=False)
-            version = machine.command("query-version")["qemu"]
+            version = machine.version()
         _confinements[hardware.emulator, *self.arguments] = hardware.confinement
-        return f"{version['major']}.{version['minor']}.{version['micro']}"
+        return version
 
     def prepare(self, say: Callable[[str], None]) -> None:
         """Make the guest unless it is in the cache; `say` gets a line before each long step."""
@@ -457,8 +474,8 @@ class _Qemu:
 
     @contextlib.contextmanager
     def _folder(self, stage: Stage) -> Iterator[Path]:
-        with tempfile.TemporaryDirectory(dir=stage.scratch, prefix=f"{self.name}-") as folder:
-            yield Path(folder)
+        with folders.removed_at_end(f"{self.name}-", stage.scratch) as folder:
+            yield folder
 
     @contextlib.contextmanager
     def open(self, stage: Stage) -> Iterator[_instance.Session]:

@@ -43,7 +43,7 @@ from isobench.model import (
 )
 from isobench.model.errors import NotApplicableError, SessionError
 from isobench.model.units import SECOND, Nanoseconds, TargetName
-from isobench.plugins import ownership
+from isobench.plugins import deadlines, ownership
 from isobench.plugins.api import BEGIN, Completed
 from isobench.targets.machines import _facts, _machine, _ssh, _ssh_host
 from isobench.targets.shared import agent_request
@@ -52,6 +52,11 @@ _AGENT: Final = "_agent"
 _NULL_TIMEOUT: Final = Nanoseconds(30 * SECOND)
 _PROBE_TIMEOUT: Final = 8.0
 """Seconds that each step of a probe's login may take."""
+_REMOVE_TIMEOUT: Final = 300.0
+"""Seconds that removing the folder of a session may take."""
+_BRIEF: Final = 3.0
+"""The same after an interruption."""
+_NEXT: Final = "the next session there removes it"
 # The path becomes a part of the command that starts the agent: a shell on the other host reads it.
 _SAFE: Final = re.compile(r"/[A-Za-z0-9._/-]*")
 """Absolute paths without a character that is special to a shell."""
@@ -154,7 +159,8 @@ class SshTarget:
     """A machine that SSH reaches."""
 
     name: ClassVar[TargetName] = TargetName("ssh")
-    executes: ClassVar[Sequence[str]] = ("tool", "start", "stop", "status")
+    # A preset and a name of its tool are commands as well: they start and stop that machine.
+    executes: ClassVar[Sequence[str]] = ("tool", "start", "stop", "status", "preset", "machine")
 
     host: str = ""
     """A name of ~/.ssh/config, or of the network."""
@@ -173,7 +179,9 @@ class SshTarget:
     """A command in place of the preset's. A string is split at spaces, as by a shell."""
     stop: str | list[str] = ""
     status: str | list[str] = ""
-    """A command that exits with 0 while the machine runs. Empty: the SSH server is tried."""
+    """A command that exits with 0 while the machine runs, and with another code while it is off.
+    126 and 127 say that it was not executed (sh(1p)). Empty: the SSH server is tried.
+    """
     start_timeout: float = 300.0
     """Seconds within which SSH must answer."""
     stop_timeout: float = 120.0
@@ -230,6 +238,7 @@ class SshTarget:
             stop=stop or given.stop,
             status=status or given.status,
             running_pattern="" if status else given.running_pattern,
+            off_pattern="" if status else given.off_pattern,
         )
 
     @functools.cached_property
@@ -238,10 +247,17 @@ class SshTarget:
             return None
         return _machine.Machine(
             cycle=self._cycle,
-            is_reachable=lambda: _ssh_host.is_reachable(self._address(), timeout=_PROBE_TIMEOUT),
+            is_reachable=self._is_reachable,
             start_timeout=self.start_timeout,
             stop_timeout=self.stop_timeout,
         )
+
+    def _is_reachable(self) -> bool:
+        """Return whether its SSH server answers. Raises StateError if something else does."""
+        try:
+            return _ssh_host.is_reachable(self._address(), timeout=_PROBE_TIMEOUT)
+        except _ssh_host.UnclearError as error:
+            raise _machine.StateError(str(error), hint=error.hint) from None
 
     @functools.cached_property
     def _learned(self) -> "_Learned":
@@ -429,6 +445,7 @@ class SshTarget:
         names = (
             sorted(path.name for path in source.iterdir()) if programs is None else sorted(programs)
         )
+        first: BaseException | None = None
         try:
             with link.files() as files:
                 self._check_folder(files)
@@ -440,13 +457,38 @@ class SshTarget:
                     files.put_program(source / name, f"{folder}/isobench/{name}")
                 self._remove_leftovers(files, base, folder)
             yield folder
+        except BaseException as error:
+            first = error
+            raise
         finally:
-            # If the connection is lost, the folder cannot be removed now. The next session does
-            # so, in this run or in a later one.
             self._learned.drop(folder)
-            with contextlib.suppress(SessionError), link.files() as files:
+            if self._learned.is_left(folder):
+                self._remove_own(link, folder, first)
+
+    def _remove_own(self, link: _ssh_host.Link, folder: str, first: BaseException | None) -> None:
+        """Remove the folder of a session that ends with the error `first`, or in order.
+
+        Raises SessionError if the server does not let it be removed, with `first` if that is one.
+        """
+        # If the connection is lost, the folder cannot be removed now. The next session does so, in
+        # this run or in a later one.
+        was_open = link.transport.is_active()
+        interrupted = first is not None and not isinstance(first, Exception)
+        limit = _BRIEF if interrupted else _REMOVE_TIMEOUT
+        try:
+            with deadlines.within(limit, "the removal"), link.files() as files:
                 files.remove(folder)
-                self._learned.forget(folder)
+        except SessionError as error:
+            why = f"the folder {folder} stays on {self.host}: {error}"
+            if was_open and isinstance(first, SessionError):
+                raise SessionError(
+                    f"{first}; and {why}", hint=first.hint or error.hint, log=first.log
+                ) from None
+            if was_open and first is None:
+                raise SessionError(why, hint=error.hint or _NEXT) from None
+            # After Ctrl-C nothing is raised in its place: the sweep then reports the folder.
+        else:
+            self._learned.forget(folder)
 
     def _remove_leftovers(self, files: _ssh_host.Files, base: str, own: str) -> None:
         """Remove folders of earlier sessions that lost their connection; `own` is this one's."""
@@ -455,16 +497,23 @@ class SshTarget:
             owner = name.rpartition("-")[0]
             dead = owner.startswith("isobench-") and not ownership.alive(owner)
             if dead or self._learned.is_left(path):
-                files.remove(path)
+                try:
+                    files.remove(path)
+                except _ssh_host.ListingError as error:
+                    why = f"the folder {path} stays on {self.host}: {error}"
+                    raise SessionError(why, hint=error.hint) from None
                 self._learned.forget(path)
 
     def sweep(self, alive: Callable[[str], bool], *, cached: bool) -> Sequence[Leftover]:
         """Stop machines that a killed run had started.
 
-        The next session removes folders on machines: a sweep connects to no machine.
+        The next session removes folders on machines: a sweep connects to no machine. After an
+        interruption of this process it reports those that this has left.
         """
         del cached  # nothing is kept between runs
-        return _machine.sweep(alive)
+        left = [] if alive(ownership.mine()) else self._learned.take_left()
+        folders = [Leftover(what=f"folder {path} on {self.host}", failure=_NEXT) for path in left]
+        return [*_machine.sweep(alive), *folders]
 
 
 def _split_command(command: str | Sequence[str], option: str) -> tuple[str, ...]:
@@ -508,7 +557,8 @@ class _Learned:
     def drop(self, folder: str) -> None:
         """Record that the session of a folder has ended."""
         with self._lock:
-            self._folders[folder] = False
+            if folder in self._folders:
+                self._folders[folder] = False
 
     def forget(self, folder: str) -> None:
         """Record that a folder is removed."""
@@ -519,6 +569,14 @@ class _Learned:
         """Return whether a session that has ended left this folder."""
         with self._lock:
             return self._folders.get(folder) is False
+
+    def take_left(self) -> list[str]:
+        """Return the folders that sessions that have ended left, once."""
+        with self._lock:
+            left = [folder for folder, is_open in self._folders.items() if not is_open]
+            for folder in left:
+                del self._folders[folder]
+            return left
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

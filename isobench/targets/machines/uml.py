@@ -25,7 +25,6 @@ import secrets
 import shutil
 import socket
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -51,7 +50,7 @@ from isobench.model import (
 )
 from isobench.model.errors import SessionError
 from isobench.model.units import SECOND, Nanoseconds, TargetName
-from isobench.plugins import ownership
+from isobench.plugins import folders, ownership
 from isobench.plugins.api import BEGIN, Completed
 from isobench.targets.machines import _cache, _cpio, _guest, _instance, _serial, _xstate
 from isobench.targets.shared import agent_request, disks, elf, processes
@@ -371,8 +370,7 @@ class UmlTarget:
                 hint=_BUILD,
             )
         more = tuple(self.append.split())
-        with tempfile.TemporaryDirectory(dir=stage.scratch, prefix="uml-") as made:
-            folder = Path(made)
+        with folders.removed_at_end("uml-", stage.scratch) as folder:
             own = folder / "kernel"
             with _cache.write_errors():
                 # Its socket lets anyone who can reach it control the guest (uml_mconsole).

@@ -236,8 +236,13 @@ def _listed() -> list[tuple[int, str]]:
     `firejail --list` also removes the records of sandboxes that were killed.
     """
     output = processes.output_of(["firejail", "--list"]) or ""
-    found = re.findall(r"^(\d+):[^:]*:(isobench-[^:]+):", output, re.MULTILINE)
-    return [(int(pid), name) for pid, name in found]
+    found = re.findall(r"^(\d{1,9}):[^:]*:(isobench-[^:]+):", output, re.MULTILINE)
+    # It lists the sandboxes of all users, with their arguments as they are, newlines too: a line
+    # counts only for a sandbox that this user has started under this name.
+    started = dict(processes.own("firejail"))
+    return [
+        (int(pid), name) for pid, name in found if f"--name={name}" in started.get(int(pid), ())
+    ]
 
 
 @contextlib.contextmanager

@@ -94,6 +94,11 @@ class GvisorTarget:
                     f" options {options}"
                 )
 
+    def _programs(self) -> set[str]:
+        """Return how the file of runsc may be called, that of a run with other options too."""
+        path = Path(shutil.which(self.program) or self.program)
+        return {"runsc", path.name, path.resolve().name}
+
     def _install(self) -> str:
         if self.program == "runsc":
             return "isobench doctor --install gvisor"
@@ -197,9 +202,10 @@ class GvisorTarget:
         removed = processes.sweep(alive)
         for instance in sorted(_folder().glob("isobench-*")):
             if not alive(instance.name.rpartition("-")[0]):
-                # runsc, the sentry and the gofer all have the folder of the state as an argument.
+                # runsc, the sentry and the gofer execute the same file, and all have the folder of
+                # the state as an argument.
                 mark = f"--root={instance / _STATE}"
-                ended = processes.sweep_marked(mark)
+                ended = processes.sweep_marked(mark, self._programs())
                 removed += [Leftover(what=f"gvisor process {pid}") for pid in ended]
                 shutil.rmtree(instance, ignore_errors=True)
                 removed.append(Leftover(what=f"gvisor sandbox {instance.name}"))

@@ -123,13 +123,12 @@ class AgentSession:
         """Return the last line of the launcher's standard error; empty while it still runs."""
         # The socket closes when the instance ends, a moment before the launcher has ended: the
         # launcher then still has to write its reason.
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(1)
         stream = self._process.stderr
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(1)
-        if stream is None or self._process.poll() is None:
+        if not processes.has_ended(self._process, within=2) or stream is None:
             return ""
+        # What it has left behind may hold the stream open, also outside of its group.
+        processes.end(self._process)
+        os.set_blocking(stream.fileno(), False)
         return processes.last_line(stream.read() or b"")
 
 
@@ -178,9 +177,8 @@ def opened(
             yield AgentSession(process, ours, view)
         finally:
             ours.close()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                # The agent exits when its socket closes, and its launcher with it.
-                process.wait(2)
+            # The agent exits when its socket closes, and its launcher with it.
+            processes.has_ended(process, within=2)
             processes.end(process)
             if process.stderr is not None:
                 process.stderr.close()

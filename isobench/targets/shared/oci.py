@@ -67,6 +67,12 @@ def image_text(image: str, base: str) -> str:
     return f", image {image} {base.removeprefix('sha256:')[:12]}" if image else ""
 
 
+def check_image(image: str) -> None:
+    """Check the name of the user's image; empty: there is none. ValueError: it is no name."""
+    if image and _IMAGE.fullmatch(image) is None:
+        raise ValueError(f'image = "{image}": write the name of an image: "debian:12"')
+
+
 def is_own_image(name: str) -> bool:
     """Return whether this is the name of an image that isobench keeps: it ends in a hash."""
     return _OWN_IMAGE.fullmatch(name) is not None
@@ -297,8 +303,7 @@ class Engine:
 
     def __post_init__(self) -> None:
         """Check the options. ValueError: one is not a limit, or no name of an image."""
-        if self.image and _IMAGE.fullmatch(self.image) is None:
-            raise ValueError(f'image = "{self.image}": write the name of an image: "debian:12"')
+        check_image(self.image)
         if self.pids < 0:
             raise ValueError(f"pids = {self.pids}: write a number of processes; 0: no limit")
         if not 0 <= self.cpu_quota < _MAX_CPUS:

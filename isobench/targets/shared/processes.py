@@ -2,20 +2,23 @@
 
 import atexit
 import contextlib
+import fcntl
 import os
 import selectors
 import signal
 import socket
 import struct
 import subprocess
+import sys
 import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Final, Literal
+from typing import IO, Any, Final, Literal
 
 import psutil
 
+from isobench.config import redaction
 from isobench.model import Command, Leftover, OnOutput, host_abi
 from isobench.model.errors import SessionError
 from isobench.model.units import SECOND, Nanoseconds
@@ -30,6 +33,8 @@ _TIED: Final = "ISOBENCH_TIED"
 _KILL_SECONDS: Final = 10.0
 """How long killed processes may take to be gone."""
 _PAUSE: Final = 0.01
+_NS_GET_OWNER_UID: Final = 0xB704
+"""ioctl_ns(2): the user who has made a user namespace."""
 
 
 def tied() -> dict[str, str]:
@@ -87,18 +92,38 @@ def _ignore(_: bytes, /, at: int | None = None) -> None:
     """Ignore the output."""
 
 
-def sweep_marked(mark: str) -> list[int]:
-    """Kill the processes with `mark` among their arguments, and their descendants; wait for them.
+def sweep_marked(mark: str, programs: Collection[str]) -> list[int]:
+    """Kill this user's processes that execute a file with one of these names and have `mark` among
+    their arguments, and their descendants; wait for them.
 
     Return their numbers.
     """
     found: list[psutil.Process] = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
-            if mark in process.cmdline():
+            if (
+                mark in process.cmdline()
+                and _is_own(process)
+                and any(_executes(process.pid, name) for name in programs)
+            ):
                 found += [process, *process.children(recursive=True)]
     _kill_all(found)
     return sorted({process.pid for process in found})
+
+
+def _is_own(process: psutil.Process) -> bool:
+    """Return whether a process is this user's, or in a user namespace that this user has made.
+    OSError: it is not to be seen.
+    """
+    if process.uids().real == os.getuid():
+        return True
+    # runsc that root has started becomes nobody, in a namespace of its own. In that of this process
+    # are the programs of all users.
+    with Path(f"/proc/{process.pid}/ns/user").open("rb") as space:
+        if os.path.samestat(os.fstat(space.fileno()), Path("/proc/self/ns/user").stat()):
+            return False
+        owner = fcntl.ioctl(space, _NS_GET_OWNER_UID, bytes(4))
+    return int.from_bytes(owner, sys.byteorder) == os.getuid()
 
 
 def _kill_all(found: Sequence[psutil.Process]) -> list[psutil.Process]:
@@ -110,13 +135,31 @@ def _kill_all(found: Sequence[psutil.Process]) -> list[psutil.Process]:
     return list(left)
 
 
-def named(name: str) -> list[tuple[int, list[str]]]:
-    """Return the number and the arguments of every process of this name."""
+def own(name: str) -> list[tuple[int, list[str]]]:
+    """Return the number and the arguments of every process that this user has started from a
+    program of this name.
+    """
     return [
         (process.pid, process.info["cmdline"] or [])
-        for process in psutil.process_iter(["name", "cmdline"])
+        for process in psutil.process_iter(["name", "cmdline", "uids"])
         if process.info["name"] == name
+        and process.info["uids"] is not None
+        and process.info["uids"].real == os.getuid()
+        and _executes(process.pid, name)
     ]
+
+
+def _executes(pid: int, name: str) -> bool:
+    """Return whether a process executes a file of this name."""
+    # Everybody can give a process any name and any arguments, by a link also to a set-user-ID
+    # program. The file comes from the kernel: proc_pid_exe(5).
+    try:
+        return Path(f"/proc/{pid}/exe").readlink().name.removesuffix(" (deleted)") == name
+    except PermissionError:
+        # Only root sees that of a set-user-ID program, and only root could harm others.
+        return os.geteuid() != 0
+    except OSError:
+        return False
 
 
 def end_tree(pid: int) -> list[int]:
@@ -192,7 +235,7 @@ class Listener:
         self._selector.close()
 
 
-def end(process: subprocess.Popen[bytes]) -> None:
+def end(process: subprocess.Popen[Any]) -> None:
     """Kill a process that we started, its group and its descendants, and wait for them."""
     with uninterrupted():
         tree = _kill(process)
@@ -201,17 +244,33 @@ def end(process: subprocess.Popen[bytes]) -> None:
         psutil.wait_procs(tree, timeout=5)
 
 
-def _kill(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
+def has_ended(process: subprocess.Popen[Any], within: float) -> bool:
+    """Wait so many seconds for a process that we started; return whether it has ended.
+
+    It is not waited for in the sense of wait(2): `end` still ends what it has left in its group.
+    """
+    if process.returncode is not None:
+        return True
+    deadline = time.monotonic() + within
+    with contextlib.suppress(ChildProcessError):  # another thread has waited for it
+        while os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(_PAUSE)
+    return True
+
+
+def _kill(process: subprocess.Popen[Any]) -> list[psutil.Process]:
     """Kill a process that we started, its group and its descendants; return these."""
     tree: list[psutil.Process] = []
+    if process.returncode is not None:  # its number may be another process's by now
+        return tree
     # Listed before the kill: orphans get another parent and could not be found afterwards. Any of
     # them may vanish meanwhile, as the kernel kills a PID namespace with its first process.
     with contextlib.suppress(psutil.NoSuchProcess):
         tree = psutil.Process(process.pid).children(recursive=True)
-    if process.poll() is None:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.kill()
+    _kill_group(process)
+    process.kill()
     for member in tree:
         with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
             member.kill()
@@ -256,35 +315,46 @@ def start(
     the group of the same number and in no other. It is killed at the limit of the call that starts
     it (`deadlines.within`), and at the latest when isobench ends. OSError: it cannot be executed.
     """
+    return popen(
+        argv,
+        cwd=folder,
+        env=dict(env),
+        stdin=stdin,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        close_fds=True,
+        pass_fds=descriptors,
+        user=user,
+        group=user,
+        extra_groups=None if user is None else [],
+    )
+
+
+def popen(
+    argv: Sequence[str | os.PathLike[str]],
+    **options: Any,  # noqa: ANN401 - those of subprocess.Popen
+) -> subprocess.Popen[Any]:
+    """Start a program in a session of its own, which ends as one of `start` does.
+
+    What it leaves in the background when it has ended, and has been waited for, keeps running.
+    """
     with uninterrupted():
-        process = subprocess.Popen(
-            argv,
-            cwd=folder,
-            env=dict(env),
-            stdin=stdin,
-            stdout=stdout,
-            stderr=subprocess.PIPE,
-            # The terminal sends a Ctrl-C to its foreground group: to isobench alone, which then
-            # ends the program in order.
-            start_new_session=True,
-            close_fds=True,
-            pass_fds=descriptors,
-            user=user,
-            group=user,
-            extra_groups=None if user is None else [],
-        )
+        # The terminal sends a Ctrl-C to its foreground group: to isobench alone, which then ends
+        # the program in order.
+        process = subprocess.Popen(argv, start_new_session=True, **options)
         _started.add(process)
     deadlines.at_the_end(lambda: _kill_group(process))
     return process
 
 
-_started: Final[weakref.WeakSet[subprocess.Popen[bytes]]] = weakref.WeakSet()
+_started: Final[weakref.WeakSet[subprocess.Popen[Any]]] = weakref.WeakSet()
 
 
-def _kill_group(process: subprocess.Popen[bytes]) -> None:
-    """Kill a process that we started with its group, unless it has ended."""
-    # As long as it has not been waited for, its number belongs to nobody else.
-    if process.poll() is None:
+def _kill_group(process: subprocess.Popen[Any]) -> None:
+    """Kill a process that we started with its group, unless it has been waited for."""
+    # Until then its number is that of its group and of nothing else, also when it has ended and
+    # has left others behind. So nothing asks here whether it has: `poll` would wait for it.
+    if process.returncode is None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
 
@@ -293,7 +363,7 @@ def _kill_group(process: subprocess.Popen[bytes]) -> None:
 def _end_started() -> None:
     """Kill what is still running when isobench ends, as after a second Ctrl-C."""
     for process in [*_started]:
-        if process.poll() is None:
+        if process.returncode is None:
             end(process)
 
 
@@ -630,7 +700,7 @@ def text(output: bytes) -> str:
 def last_line(text: bytes) -> str:
     """Return the last line that a program has printed, for an error message."""
     lines = [line for line in text.decode(errors="replace").splitlines() if line.strip()]
-    return lines[-1][:500] if lines else "it printed nothing"
+    return redaction.beginning(lines[-1], 500) if lines else "it printed nothing"
 
 
 def private_scratch(scratch: Path, name: str) -> Path:

@@ -14,7 +14,6 @@ import hashlib
 import os
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +23,7 @@ from isobench.config import cache
 from isobench.model import Leftover
 from isobench.model.errors import SessionError
 from isobench.model.units import seconds
-from isobench.plugins import ownership
+from isobench.plugins import deadlines, folders, ownership
 from isobench.targets.shared import processes
 
 FORMAT: Final = 1
@@ -219,8 +218,8 @@ def base(wine: Wine, say: Say = lambda _: None) -> Path:
             if is_cached(wine):
                 return path
             say(f"making a prefix for {wine.version}: 5 to 60 s, once")
-            with tempfile.TemporaryDirectory(dir=folder(), prefix=".making-") as work:
-                prefix = Path(work) / "prefix"
+            with folders.removed_at_end(".making-", folder()) as work:
+                prefix = work / "prefix"
                 prefix.mkdir()
                 try:
                     _initialise(wine, prefix)
@@ -240,11 +239,15 @@ def _quietly(argv: Sequence[str | Path], environment: Mapping[str, str]) -> None
     """
     none = subprocess.DEVNULL
     words = [str(word) for word in argv]
+    limit = deadlines.left(_INIT_TIMEOUT)
     try:
-        subprocess.run(
-            words, env=environment, stdin=none, stdout=none, stderr=none,
-            check=True, timeout=_INIT_TIMEOUT, start_new_session=True,
-        )  # fmt: skip
+        process = processes.popen(words, env=environment, stdin=none, stdout=none, stderr=none)
+        try:
+            code = process.wait(limit)
+        finally:
+            processes.end(process)
+        if code != 0:
+            raise subprocess.CalledProcessError(code, words)
     except (OSError, subprocess.SubprocessError) as error:
         raise SessionError(
             f"Wine: {error}", hint=f"see its output: WINEPREFIX=/tmp/try {' '.join(words)}"

@@ -1,0 +1,45 @@
+"""What the host's times of turns show of the times that a payload reports."""
+
+import pytest
+
+from isobench.evidence.host_time import Turns, is_known
+
+
+def turns(*, work: float, reported: float, way: float, untimed: float, count: int = 10) -> Turns:
+    """Return turns of `work` ns each; `way` and `untimed` are what they take beside it."""
+    rest = way + untimed
+    return Turns(
+        reported=count * reported,
+        seen=count * (work + rest),
+        count=count,
+        rest=rest,
+        untimed=count * 0.25 * reported,
+    )
+
+
+@pytest.mark.parametrize("untimed", [250, 400, 1000])
+def test_an_untimed_pass_may_be_slower_than_a_timed_one(untimed: float) -> None:
+    # What it needs is not in the caches yet: in a guest that is translated it takes twice as long.
+    found = turns(work=1000, reported=1000, way=50, untimed=untimed)
+    assert found.share == pytest.approx(1.0)
+    assert found.work == pytest.approx(1000)
+
+
+def test_what_a_payload_leaves_out_of_its_timed_pass_is_seen() -> None:
+    found = turns(work=1000, reported=800, way=50, untimed=250)
+    assert found.share == pytest.approx(0.8)
+
+
+SHORT = turns(work=1000, reported=1000, way=250, untimed=250)
+LONG = turns(work=1000, reported=1000, way=400, untimed=250)
+UNKNOWN = Turns(reported=10.0, seen=10.0, count=1, rest=None)
+
+
+@pytest.mark.parametrize("bad", [LONG, UNKNOWN], ids=["long", "unknown"])
+def test_a_long_or_unknown_way_makes_the_host_know_nothing(bad: Turns) -> None:
+    assert is_known([(SHORT, SHORT)] * 3)
+    for pair in ((bad, SHORT), (SHORT, bad)):
+        assert not is_known([pair] * 2 + [(SHORT, SHORT)])
+    # One block of three is not the middle one.
+    assert is_known([(bad, SHORT), (SHORT, SHORT), (SHORT, SHORT)])
+    assert not is_known([])

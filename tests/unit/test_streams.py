@@ -1,0 +1,183 @@
+"""What cannot be printed ends nothing: the work goes on, and its exit code is kept."""
+
+import errno
+import os
+import pty
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from isobench.cli import _progress
+
+PROGRAM = """
+import signal, sys
+from isobench import cli
+from isobench.cli import _progress
+
+def work():
+    if len(sys.argv) > 2:
+        sys.stdin.read()  # until the terminal is closed
+    shown = _progress.Screen(quiet=False, color="auto")
+    for done in range(3):
+        shown.step(f"block {done}: nothing", done, 3)
+        shown.say("text")
+        print("text", flush=True)
+    shown.close()
+    open("done", "w").close()
+    if sys.argv[1] == "interrupted":
+        raise KeyboardInterrupt
+    sys.exit(int(sys.argv[1]))
+
+cli._command = work
+cli.main()
+"""
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    return tmp_path
+
+
+def ended(*words: str, stdout: int, stderr: int | None = None) -> "tuple[int, str]":
+    """Return the exit code of the program, and what it said on standard error."""
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, *words],
+        stdin=subprocess.DEVNULL, stdout=stdout, check=False, timeout=60,
+        stderr=subprocess.PIPE if stderr is None else stderr,
+    )  # fmt: skip
+    return done.returncode, (done.stderr or b"").decode()
+
+
+@pytest.fixture
+def full() -> Iterator[int]:
+    descriptor = os.open("/dev/full", os.O_WRONLY)
+    yield descriptor
+    os.close(descriptor)
+
+
+@pytest.fixture
+def left() -> Iterator[int]:
+    """A pipe whose reader has left."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    yield writing
+    os.close(writing)
+
+
+@pytest.mark.parametrize(("found", "code"), [("0", 0), ("1", 1), ("interrupted", 130)])
+def test_a_reader_that_leaves_changes_no_exit_code(
+    found: str, code: int, left: int, here: Path
+) -> None:
+    assert ended(found, stdout=left, stderr=left)[0] == code
+    assert (here / "done").exists()
+
+
+@pytest.mark.parametrize(("found", "code"), [("0", 2), ("1", 1), ("interrupted", 130)])
+def test_a_full_disk_of_standard_output_ends_nothing(
+    found: str, code: int, full: int, here: Path
+) -> None:
+    assert ended(found, stdout=full, stderr=full)[0] == code
+    assert (here / "done").exists()
+
+
+@pytest.mark.usefixtures("here")
+def test_a_full_disk_of_standard_output_is_reported(full: int) -> None:
+    code, said = ended("0", stdout=full)
+    assert code == 2
+    assert f"isobench: standard output: {os.strerror(errno.ENOSPC)}" in said
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("words", [("--version",), ("--help",)])
+def test_help_that_cannot_be_printed_is_an_error(words: tuple[str, ...], full: int) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "isobench", *words],
+        stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr == "isobench: standard output: No space left on device\n"
+
+
+@pytest.mark.parametrize(("found", "code"), [("0", 0), ("interrupted", 130)])
+def test_a_closed_terminal_ends_nothing(found: str, code: int, here: Path) -> None:
+    main, terminal = pty.openpty()
+    child = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, found, "terminal"],
+        stdin=subprocess.PIPE, stdout=terminal, stderr=terminal, start_new_session=True,
+    )  # fmt: skip
+    os.close(main)
+    os.close(terminal)
+    child.communicate(timeout=60)
+    assert child.returncode == code
+    assert (here / "done").exists()
+
+
+@pytest.mark.usefixtures("here")
+def test_a_pipe_that_does_not_block_is_waited_for() -> None:
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    program = "from isobench import cli\ncli._command = lambda: print('x' * 300_000)\ncli.main()"
+    child = subprocess.Popen([sys.executable, "-c", program], stdout=writing)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as stream:
+        assert len(stream.read()) == 300_001
+    assert child.wait(60) == 0
+
+
+@pytest.mark.usefixtures("here")
+def test_colour_that_is_forced_draws_no_bar_into_a_file(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert "%" not in ended("0", stdout=subprocess.DEVNULL)[1]
+
+
+@pytest.mark.parametrize("columns", ["0", "1", "²", "999999999", "1" * 5000])
+def test_a_size_that_no_terminal_has_is_ignored(
+    columns: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    monkeypatch.setenv("LINES", columns)
+    _progress.console_for().print("word " * 20)
+    assert capsys.readouterr().out.count("\n") == 1
+
+
+TWICE = """
+import os, signal, time
+from isobench.cli import _errors
+
+_errors.handle_termination()
+try:
+    os.kill(os.getpid(), signal.SIGHUP)
+    time.sleep(10)
+except KeyboardInterrupt:
+    os.kill(os.getpid(), signal.SIGHUP)
+    time.sleep(0.05)
+    print("reported")
+"""
+
+
+def test_the_second_hang_up_of_a_terminal_does_not_end_the_report() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", TWICE], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout == "reported\n"
+
+
+def test_an_interruption_while_isobench_starts_has_its_exit_code() -> None:
+    program = (
+        "import signal, sys\nfrom isobench import cli\n"
+        "def answers(words): signal.raise_signal(signal.SIGINT)\n"
+        "cli._answers_at_once = answers\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\ncli.main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (128 + signal.SIGINT, "")
