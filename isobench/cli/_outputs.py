@@ -45,6 +45,7 @@ def show(outcome: "Outcome", options: Mapping[str, Any]) -> None:
         from isobench.report import sections, text
 
         text.render(sections.build(summary), console)
+        _show_failures(summary, console)
         console.print(
             f"\nreport: {outcome.folder / 'report.html'}",
             style="bold",
@@ -62,15 +63,23 @@ def show(outcome: "Outcome", options: Mapping[str, Any]) -> None:
 
 def _show_headline(outcome: "Outcome", summary: "Summary", console: "Console") -> None:
     console.print(summary.run.headline, markup=False)
-    failed = [gap for gap in summary.gaps if gap.cause in FAILED_CAUSES]
-    if failed:
-        first = f"{failed[0].target} {failed[0].workload}: {failed[0].detail}"
-        console.print(f"{counted(len(failed), 'gap')}, the first: {first}", markup=False)
+    failed = _show_failures(summary, console)
     # --quiet prints the path only where it is needed: for the details of a failure, and where the
     # report is not in the folder that the user named (the report of a zip).
     if failed or outcome.folder != outcome.source:
         path = f"report: {outcome.folder / 'report.html'}"
         console.print(path, markup=False, soft_wrap=True)
+
+
+def _show_failures(summary: "Summary", console: "Console") -> bool:
+    """Print how many cells failed, and why the first did; return whether one did. It is the reason
+    of the exit code, so it stands where the eye is: above the prompt.
+    """
+    failed = [gap for gap in summary.gaps if gap.cause in FAILED_CAUSES]
+    if failed:
+        first = f"{failed[0].target} {failed[0].workload}: {failed[0].detail}"
+        console.print(f"{counted(len(failed), 'gap')}, the first: {first}", markup=False)
+    return bool(failed)
 
 
 def requested_exports(options: Mapping[str, Any]) -> dict[str, str]:
