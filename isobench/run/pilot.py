@@ -394,17 +394,25 @@ def _grows(runner: Runner, visit: Visit, session: Session | None, loops: int, un
 
     It finds payloads that ignore their loops, or whose work the compiler has removed.
     """
-    more = min(loops * GROWTH, runner.workloads[visit.workload].most_loops or loops * GROWTH)
+    most = runner.workloads[visit.workload].most_loops or loops * GROWTH**MOST_COMPARISONS
+    more = min(loops * GROWTH, most)
     fewer = unit * loops
     longer: float | None = None
-    # Other work on the host may have delayed all iterations with fewer loops. So both are measured
-    # several times, and their shortest times compared.
-    for _ in range(MOST_COMPARISONS):
+    for number in range(MOST_COMPARISONS):
+        # Other work on the host may have delayed all iterations: of two threads, one waits for
+        # milliseconds until a CPU is free, however little it has to do. So both are measured again,
+        # and the work grows until it outlasts such delays, which a payload that does none never
+        # does.
+        if number > 0:
+            again = _shortest(runner, visit, loops, session)
+            fewer = fewer if again is None else min(fewer, again)
+            if longer is not None and longer >= GROWN * fewer * more / loops:
+                return True
+            if more * GROWTH <= most:
+                loops, fewer, more = more, longer or 0.0, more * GROWTH
         longer = _shortest(runner, visit, more, session)
         if longer is None or longer >= GROWN * fewer * more / loops:
             return True
-        again = _shortest(runner, visit, loops, session)
-        fewer = fewer if again is None else min(fewer, again)
     detail = (
         f"{more} loops took {(longer or 0) * SECOND:.0f} ns, {loops} loops {fewer * SECOND:.0f} ns:"
         " the time does not grow with the work"

@@ -1394,6 +1394,7 @@ class Timed:
     [
         ([8.0], True),
         ([1.5, 0.2], True),  # the shorter one had been held up
+        ([1.5, 1.0, 9.0], True),  # both had been held up; ever more work outlasts that
         ([1.5, 1.0, 1.5, 1.0, 1.5, 1.0], False),
     ],
 )
