@@ -4,6 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from isobench.model.errors import SessionError
+from isobench.model.units import seconds
+from isobench.plugins.api import Completed
 from isobench.targets.containers import distrobox
 
 
@@ -38,3 +41,25 @@ def test_settings_and_images_stay_those_of_the_real_home(home: Path) -> None:
     assert plain["XDG_DATA_HOME"] == str(home / ".local/share")
     assert (Path(plain["HOME"]) / ".distroboxrc").read_text() == "container_manager=podman\n"
     assert enter_environment("one", XDG_DATA_HOME="/data")["XDG_DATA_HOME"] == "/data"
+
+
+def test_a_box_that_is_never_set_up_is_said_to_be_so(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`distrobox enter` then prints "Starting container...", and nothing else."""
+    waited: list[float] = []
+
+    def call(_: object, argv: list[str], *, timeout: int, **__: object) -> Completed:
+        waited.append(timeout)
+        hangs = argv[1] == "enter"
+        return Completed(
+            exit_code=None if hangs else 0, stdout=b"", stderr=b" Starting container..."
+        )
+
+    monkeypatch.setattr(distrobox._Box, "call", call)
+    monkeypatch.setattr(distrobox._Box, "remove", lambda _: None)
+    monkeypatch.setattr(distrobox.DistroboxTarget, "_image", lambda _: "image")
+    monkeypatch.setattr(distrobox._podman, "settings_cache", lambda: home / "settings")
+    with pytest.raises(SessionError, match="did not set one up within 45 s"):
+        distrobox.DistroboxTarget()._check_box("1 2 3")
+    assert waited[-1] < seconds(60)

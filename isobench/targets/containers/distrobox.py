@@ -51,6 +51,8 @@ from isobench.targets.shared import agent_request, oci, prefixes, processes
 _REPOSITORY: Final = "localhost/isobench/box"
 _SETTING_UP: Final = seconds(300)
 """Time limit of creating a box, and of its first start, in which distrobox sets it up."""
+_TRYING: Final = seconds(45)
+"""The same while a probe tries one, which must itself end within a minute (`guard.PROBE_LIMIT`)."""
 _KILL_SECONDS: Final = 10.0
 """Seconds in which the agent kills the program and its descendants after it is hung up."""
 _REQUIRED: Final = (
@@ -396,7 +398,14 @@ class DistroboxTarget:
         with prefixes.probe_root() as root, self._created(ownership.mine(), self._image()) as box:
             program = _path_inside(root / "answer")
             argv = ["distrobox", "enter", "--no-workdir", "--name", box.name, "--", program]
-            done = box.call(argv, timeout=_SETTING_UP, env=box.enter_environment)
+            done = box.call(argv, timeout=_TRYING, env=box.enter_environment)
+        if done.exit_code is None:
+            # It waits without end for a first process that hangs, and says nothing of it.
+            raise SessionError(
+                f"no box can be entered: distrobox did not set one up within"
+                f" {_TRYING / SECOND:g} s",
+                hint="try again when the machine is less busy",
+            )
         if not prefixes.probe_answered(done):
             raise SessionError(f"no box can be entered: {processes.last_line(done.stderr)}")
         with contextlib.suppress(OSError):
