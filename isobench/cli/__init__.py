@@ -40,6 +40,11 @@ def main() -> None:
             f"isobench: {str(error) or 'not enough memory'}\n    → {LIMITS_HINT}", file=sys.stderr
         )
         sys.exit(OWN_FAILURE)
+    finally:
+        # An interruption inside an exec() of text, as when an import makes a dataclass, is noted in
+        # Python, which then ends itself by SIGINT instead of with the exit code. The next exec()
+        # forgets it: run_eval_code_obj in Python/pythonrun.c.
+        exec("")  # noqa: S102
 
 
 def _main() -> None:

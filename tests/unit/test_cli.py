@@ -122,6 +122,19 @@ def test_help_answers_without_any_heavy_library() -> None:
     assert all(name in done.stdout for name in COMMANDS)
 
 
+def test_an_interruption_inside_executed_text_keeps_the_exit_code() -> None:
+    """Python ends itself by a signal after one, whatever the exit code: 124 was -2."""
+    program = (
+        "import sys, isobench.cli as c\n"
+        "def interrupted():\n"
+        "    try: exec('raise KeyboardInterrupt')\n"
+        "    except KeyboardInterrupt: sys.exit(124)\n"
+        "c._main = interrupted\n"
+        "c.main()\n"
+    )
+    assert of_python("-c", program).returncode == 124
+
+
 BLAS = """
 import ctypes, os
 from isobench import cli
