@@ -6,7 +6,9 @@
 The interface is isobench.api; it is imported when it is first used.
 """
 
-from typing import TYPE_CHECKING
+# Not from typing, which takes as long to import as Python takes to start: an interruption in that
+# time is before `cli.main`, which would handle it. Checkers of types know the name.
+TYPE_CHECKING = False
 
 if TYPE_CHECKING:
     from isobench.api import Run, compare, load, measure

@@ -5,13 +5,18 @@ Even click takes three times as long to import as Python takes to start, so that
 and `isobench --version` are answered without it.
 """
 
+from __future__ import annotations
+
 import io
 import os
-import resource
 import sys
-from typing import Final
 
-from isobench import __version__
+from isobench import TYPE_CHECKING, __version__
+
+# Nothing is imported here that Python has not imported when it started: what interrupts an import
+# before `main` is a traceback.
+if TYPE_CHECKING:
+    from typing import Final
 
 COMPLETING: Final = "_ISOBENCH_COMPLETE"
 """The environment variable by which a shell asks for completions."""
@@ -69,6 +74,8 @@ def _prepare_for_blas() -> None:
     """Keep OpenBLAS, which comes with NumPy and with SciPy, from starting threads when it is
     loaded: no matrix here is large. MemoryError: it has too little address space.
     """
+    import resource
+
     # With less, OpenBLAS ends the process itself, with exit code 1.
     space, _ = resource.getrlimit(resource.RLIMIT_AS)
     if space != resource.RLIM_INFINITY and space < _LEAST_SPACE:
