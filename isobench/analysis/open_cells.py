@@ -8,12 +8,12 @@ from typing import Final
 from isobench.analysis import verdict
 from isobench.config.options import RunOptions
 from isobench.model import TIME, Estimate, Status, Verdict
+from isobench.model.bounds import MOST_WANTED
+from isobench.model.commands import resume_command
 from isobench.model.wording import listed, outcome_text, series_text, times_text
 from isobench.storage.schema import OpenCell
 
 DECIDED: Final = frozenset({Status.NEAR_NATIVE, Status.SLOWER, Status.FASTER})
-MOST_BLOCKS: Final = 1000
-"""A cell that needs more blocks than this is too near the margin: no run will settle it."""
 # Those that are needed come from the spread so far, which is itself uncertain.
 _MORE: Final = 1.2
 _STEPS: Final = (1, 2, 3, 5, 10, 15, 20, 30, 45, 60, 90, 120)
@@ -35,6 +35,8 @@ class Pace:
     seconds_per_block: float | None
     """Of its last blocks, in which only cells took part that a resumed run would measure too."""
     visits_per_block: int
+    argv: Sequence[str] | None = None
+    """The command line of the run; None: unknown."""
 
 
 def open_cells(
@@ -69,20 +71,21 @@ def _settled_by(judged: Verdict, needed: int | None, pace: Pace) -> tuple[str, s
     if estimate is None:
         return "", "See its gaps"
     if estimate.sessions:
-        return "", "Its sessions differ: more of them settle it (--sessions fresh)"
-    if needed is None or needed > MOST_BLOCKS:
+        return "", "Its sessions differ: more of them settle it (--launch fresh)"
+    # A cell that needs more blocks than a user may ask for is too near the margin.
+    wanted = max(math.ceil(_MORE * (needed or 0)), math.ceil(_MORE * estimate.blocks))
+    if needed is None or wanted > MOST_WANTED:
         return "", "No longer run will settle it: the ratio is too near the margin for its noise"
-    wanted = max(math.ceil(_MORE * needed), math.ceil(_MORE * estimate.blocks))
     return _command(judged, wanted, wanted - estimate.blocks, pace), ""
 
 
 def _command(judged: Verdict, wanted: int, more: int, pace: Pace) -> str:
     """Return the command that measures `more` blocks of a cell, so that it has `wanted`."""
     each = pace.seconds_per_block or 0.0
-    if pace.blocks + more <= pace.planned:
+    if pace.blocks + more <= min(pace.planned, MOST_WANTED):
         most = pace.blocks + more
         limit = f" --max-blocks {most}" if most > RunOptions.maximum_blocks else ""
-        return f"isobench run --resume --budget {_budget(_START + more * each)}{limit}"
+        return f"{resume_command(pace.argv)} --budget {_budget(_START + more * each)}{limit}"
     # The plan of this run has too few blocks: a run of this cell alone is faster than a longer one.
     share = (1 + _SIDES_OF_NATIVE) / max(pace.visits_per_block, 1 + _SIDES_OF_NATIVE)
     limit = f" --max-blocks {wanted}" if wanted > RunOptions.maximum_blocks else ""

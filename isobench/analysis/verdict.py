@@ -8,13 +8,12 @@ from isobench import stats
 from isobench.evidence.doubts import UNEVEN, UNEVEN_RATIO, of_unseen_speed
 from isobench.evidence.host_time import HostCheck
 from isobench.model import TIME, Doubt, Estimate, Interval, Metric, Status, Verdict
+from isobench.model.bounds import MOST_WANTED
 from isobench.model.units import TargetName, WorkloadName
 from isobench.model.wording import interval_text, percent_text, ratio_text, times_text
 
 NEAR_SHARE: Final = 0.2
 """The share of the margin that the interval of a near-native cell may be wide when it leaves."""
-_MOST_BLOCKS: Final = 1000
-"""Beyond this, "more blocks" is no advice."""
 
 
 def noise_floor(control: Estimate | None, metric: Metric = TIME) -> float | None:
@@ -246,13 +245,13 @@ def _more_blocks(estimate: Estimate, margin: float, blocks_needed: int | None) -
             f"the {estimate.sessions} sessions differ, so more of them and not more blocks in each "
             "would decide: --launch fresh and a larger --budget"
         )
-    if blocks_needed is None or blocks_needed > _MOST_BLOCKS:
+    if blocks_needed is None or blocks_needed > MOST_WANTED:
         distance = abs(abs(log(estimate.ratio)) - log(margin))
         return (
             f"the ratio is {percent_text(distance)} from the margin: many more blocks are needed"
             " (--budget, --max-blocks), or another --margin"
         )
-    wanted = max(blocks_needed, estimate.blocks + 1)
+    wanted = min(max(blocks_needed, estimate.blocks + 1), MOST_WANTED)
     return f"about {wanted} blocks would decide: --max-blocks {wanted} and a larger --budget"
 
 

@@ -11,9 +11,10 @@ import click
 
 from isobench.cli import _progress
 from isobench.cli._inputs import refuse_links, report_plugins
-from isobench.cli._progress import as_called, program
+from isobench.cli._progress import as_called
 from isobench.config import bounded, redaction
 from isobench.model import FAILED_CAUSES, Leftover
+from isobench.model.commands import resume_command
 from isobench.model.errors import IsobenchError, SessionError, UsageError
 from isobench.model.wording import counted, duration_text
 from isobench.report.exporters import EXPORTERS, of_plugins
@@ -53,12 +54,18 @@ def show(outcome: "Outcome", options: Mapping[str, Any]) -> None:
             soft_wrap=True,
         )
     if outcome.interrupted:
-        # A run that was interrupted before its plan cannot be resumed.
-        nothing = outcome.summary.run.headline.startswith("Nothing")
-        resume = "" if nothing else f" Continue it with {program()} run --resume."
-        console.print(
-            f"Interrupted: the report shows what was measured until then.{resume}", markup=False
-        )
+        console.print(_interrupted(outcome.summary), markup=False)
+
+
+def _interrupted(summary: "Summary") -> str:
+    """Return what an interruption means for a run."""
+    if summary.run.complete:
+        return "Interrupted when everything had been measured: the run is complete."
+    # A run that was interrupted before its plan cannot be resumed.
+    nothing = summary.run.headline.startswith("Nothing")
+    again = as_called(resume_command(summary.run.argv))
+    resume = "" if nothing else f" Continue it with {again}."
+    return f"Interrupted: the report shows what was measured until then.{resume}"
 
 
 def _show_headline(outcome: "Outcome", summary: "Summary", console: "Console") -> None:

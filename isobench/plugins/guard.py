@@ -93,6 +93,8 @@ PREPARE_LIMIT: Final = 3600.0
 SWEEP_LIMIT: Final = 120.0
 GRACE: Final = 30.0
 """Seconds that a command may take beyond its time limit."""
+_STRAY: Final = 1
+"""The exit code of a process that a plug-in has forked and lost."""
 _MOST_TEXT: Final = 500
 # The log in the cache belongs to no run, so nothing else limits its size.
 _MOST_LOG: Final = 1 << 20
@@ -328,8 +330,15 @@ def _limited(limit: float) -> Iterator[None]:
     """Raise `TimeLimitError` within this context after so many seconds. Threads other than the main
     one are not limited, but their waits are.
     """
-    with deadlines.watched(limit), deadlines.alarm(limit):
-        yield
+    process = os.getpid()
+    try:
+        with deadlines.watched(limit), deadlines.alarm(limit):
+            yield
+    finally:
+        # A plug-in has forked, and its child comes back: as a second isobench it would write into
+        # the same run, and end what the first one has started.
+        if os.getpid() != process:
+            os._exit(_STRAY)
 
 
 # ---- types of results ----------------------------------------------------------------------------

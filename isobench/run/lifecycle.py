@@ -37,7 +37,7 @@ from isobench.model.errors import (
 )
 from isobench.model.units import TargetName, WorkloadName
 from isobench.payload import build, stage
-from isobench.plugins import guard
+from isobench.plugins import guard, signals
 from isobench.plugins.api import Explains
 from isobench.plugins.registry import Registry
 from isobench.report import write
@@ -216,6 +216,41 @@ class Lifecycle:
         resumed: "Run | None",
     ) -> Outcome:
         failure = None
+        is_late = False
+        try:
+            with contextlib.ExitStack() as last:
+                failure = self._measure_in(folder, chosen, payloads, resumed, last)
+                broken_off = self.metadata.stopped in ("interrupted", "time limit")
+                self._note(
+                    finished=_now(),
+                    interrupted=broken_off or failure is not None,
+                    elapsed_seconds=round(self.earlier + time.monotonic() - self.began, 1),
+                )
+                self._save(folder)
+        except KeyboardInterrupt:
+            if self.metadata.finished is None:
+                raise
+            is_late = True
+        interrupted = is_late or self.metadata.stopped == "interrupted"
+        timed_out = self.metadata.stopped == "time limit"
+        outcome, interrupted = self._answer(folder, interrupted=interrupted)
+        if failure is not None:  # raised only now, so that a report is always written
+            raise failure
+        return replace(outcome, interrupted=interrupted, timed_out=timed_out)
+
+    def _measure_in(
+        self,
+        folder: "RunFolder",
+        chosen: Chosen,
+        payloads: tuple[Payload, ...],
+        resumed: "Run | None",
+        last: contextlib.ExitStack,
+    ) -> IsobenchError | None:
+        """Measure, with all that a run has while it measures; return the error that has ended it.
+
+        From the end of measuring on, interruptions wait until `last` is left.
+        """
+        failure = None
         try:
             with (
                 _confined(self.options.affinity),
@@ -238,26 +273,26 @@ class Lifecycle:
                 except IsobenchError as error:
                     failure = error
                     self._note(stopped="failure")
+                # What follows takes moments, and a run that has been measured is complete.
+                last.enter_context(signals.uninterrupted())
                 # Compared with host-pre.json it shows what changed during the run.
                 folder.document("state/host-post.json", host.describe(shop.scratch))
         finally:  # also for an error that nobody expects: the records are on the disk
             folder.sync()
-        interrupted = self.metadata.stopped == "interrupted"
-        timed_out = self.metadata.stopped == "time limit"
-        self._note(
-            finished=_now(),
-            interrupted=interrupted or timed_out or failure is not None,
-            elapsed_seconds=round(self.earlier + time.monotonic() - self.began, 1),
-        )
-        self._save(folder)
+        return failure
+
+    def _answer(self, folder: "RunFolder", *, interrupted: bool) -> tuple[Outcome, bool]:
+        """Write the report; return it, and whether the command was interrupted. An interruption
+        ends the writing only if it is not the first.
+        """
         try:
-            outcome = write.answer(folder.path, folder.path, self.options.claims)
+            return write.answer(folder.path, folder.path, self.options.claims), interrupted
         except KeyboardInterrupt:
-            self.observer.say(f"No report was written: isobench report {folder.path} writes it")
-            raise
-        if failure is not None:  # raised only now, so that a report is always written
-            raise failure
-        return replace(outcome, interrupted=interrupted, timed_out=timed_out)
+            if interrupted:
+                self.observer.say(f"No report was written: isobench report {folder.path} writes it")
+                raise
+        self.observer.say("Interrupted: writing the report …")
+        return self._answer(folder, interrupted=True)
 
     def _demand_readable(self) -> None:
         """Raise UsageError where no command could read the run when it has ended.
@@ -291,7 +326,8 @@ class Lifecycle:
         self.observer.say(f"{why}: cleaning up and writing the report …")
         # The spawner must end first: cleaning up kills it too, and engines still use it for
         # programs.
-        spawning.close()
+        with signals.uninterrupted():
+            spawning.close()
         self._note(stopped="time limit" if timed_out else "interrupted")
         self._clean_up(chosen)
 

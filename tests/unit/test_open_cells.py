@@ -133,7 +133,7 @@ def test_a_doubt_that_withholds_the_verdict_is_the_reason_and_excludes_nothing()
 def test_sessions_that_differ_need_more_sessions() -> None:
     found = only(verdict(estimate(0.9, 1.2, sessions=3)), None)
     assert found.command == ""
-    assert "(--sessions fresh)" in found.sentence
+    assert "(--launch fresh)" in found.sentence
 
 
 def test_a_cell_without_a_ratio_says_so() -> None:

@@ -10,6 +10,7 @@ is always isobench's agent, and the program to run arrives through the agent's s
 import contextlib
 import hashlib
 import io
+import itertools
 import json
 import os
 import secrets
@@ -219,7 +220,7 @@ class _Box:
             raise SessionError(f"distrobox create: {processes.last_line(done.stderr)}")
 
     def stop(self) -> None:
-        """Stop the box, and kill the processes that its first process has started."""
+        """Stop the box, and kill its processes."""
         children = self._children()  # listed first: orphans would get another parent
         self.call(["podman", "stop", "--time", "0", self.name], timeout=_podman.CALL)
         self._end(children)
@@ -232,12 +233,16 @@ class _Box:
         shutil.rmtree(_home(self.name), ignore_errors=True)
 
     def _children(self) -> list[int]:
-        """Return the numbers of the descendants of the box's first process."""
-        # A box has no PID namespace of its own, so that the kernel does not end them with it.
-        with contextlib.suppress(SessionError, ValueError):
-            output = _podman.run("inspect", "--format", "{{.State.Pid}}", self.name).stdout
-            return processes.process_tree(int(output))[1:]
-        return []
+        """Return the numbers of the box's processes."""
+        # A box has no PID namespace of its own, so that the kernel does not end them with the first
+        # one. They descend from the container's monitor, which also adopts orphans. It is found by
+        # its own arguments: a number that Podman reports could be anybody's.
+        return [
+            number
+            for pid, words in processes.own("conmon")
+            if ("-n", self.name) in itertools.pairwise(words)
+            for number in processes.process_tree(pid)[1:]
+        ]
 
     def _end(self, pids: Sequence[int]) -> None:
         """Kill processes of the box."""
