@@ -9,7 +9,6 @@ from isobench.analysis import verdict
 from isobench.config.options import RunOptions
 from isobench.model import TIME, Estimate, Status, Verdict
 from isobench.model.bounds import MOST_WANTED
-from isobench.model.commands import resume_command
 from isobench.model.wording import listed, outcome_text, series_text, times_text
 from isobench.storage.schema import OpenCell
 
@@ -35,8 +34,8 @@ class Pace:
     seconds_per_block: float | None
     """Of its last blocks, in which only cells took part that a resumed run would measure too."""
     visits_per_block: int
-    argv: Sequence[str] | None = None
-    """The command line of the run; None: unknown."""
+    resume: str = ""
+    """The command that resumes the run; empty: it cannot be resumed where it is."""
 
 
 def open_cells(
@@ -82,11 +81,12 @@ def _settled_by(judged: Verdict, needed: int | None, pace: Pace) -> tuple[str, s
 def _command(judged: Verdict, wanted: int, more: int, pace: Pace) -> str:
     """Return the command that measures `more` blocks of a cell, so that it has `wanted`."""
     each = pace.seconds_per_block or 0.0
-    if pace.blocks + more <= min(pace.planned, MOST_WANTED):
+    if pace.resume and pace.blocks + more <= min(pace.planned, MOST_WANTED):
         most = pace.blocks + more
         limit = f" --max-blocks {most}" if most > RunOptions.maximum_blocks else ""
-        return f"{resume_command(pace.argv)} --budget {_budget(_START + more * each)}{limit}"
-    # The plan of this run has too few blocks: a run of this cell alone is faster than a longer one.
+        return f"{pace.resume} --budget {_budget(_START + more * each)}{limit}"
+    # The plan of this run has too few blocks, or it has been moved: a run of this cell alone is
+    # faster than a longer one.
     share = (1 + _SIDES_OF_NATIVE) / max(pace.visits_per_block, 1 + _SIDES_OF_NATIVE)
     limit = f" --max-blocks {wanted}" if wanted > RunOptions.maximum_blocks else ""
     return (

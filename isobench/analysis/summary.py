@@ -398,7 +398,7 @@ def _pace(analysis: Analysis) -> Pace:
         planned=len(plan.blocks),
         seconds_per_block=float(np.median(last)) if last else None,
         visits_per_block=len(plan.blocks[0].visits) if plan.blocks else 0,
-        argv=analysis.run.metadata.argv,
+        resume=analysis.run.resume_command,
     )
 
 

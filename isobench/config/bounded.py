@@ -64,6 +64,15 @@ def check_replaceable(path: Path) -> None:
         raise OSError(errno.EINVAL, "not a regular file", str(path))
 
 
+def replaceable(path: Path) -> Path:
+    """Return the file that a name of the user's leads to: it may be replaced, and a link stays.
+
+    OSError: as for `check_replaceable`.
+    """
+    check_replaceable(path)
+    return path.resolve()
+
+
 def check_links(path: Path) -> None:
     """Check that only links of this user's own, or of root, decide where a file is written.
 

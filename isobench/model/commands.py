@@ -3,8 +3,11 @@
 import itertools
 import shlex
 from collections.abc import Iterable
+from typing import Final
 
-_FOLDER = ("-o", "--output")
+_FOLDER: Final = ("-o", "--output")
+LATEST_RESUMED: Final = "isobench run --resume"
+"""The command that resumes the latest run."""
 
 
 def resume_command(argv: Iterable[str] | None) -> str:
@@ -13,14 +16,15 @@ def resume_command(argv: Iterable[str] | None) -> str:
 
     Without a folder, --resume takes the latest run of those that have no folder of the user's.
     """
-    folder = _named_folder(tuple(argv or ()))
-    return f"isobench run --resume {shlex.quote(folder)}" if folder else "isobench run --resume"
+    folder = named_folder(argv)
+    return f"{LATEST_RESUMED} {shlex.quote(folder)}" if folder else LATEST_RESUMED
 
 
-def _named_folder(argv: tuple[str, ...]) -> str:
+def named_folder(argv: Iterable[str] | None) -> str:
     """Return the folder that a command line names, as it is written there; empty: none."""
     found = ""
-    for word, after in itertools.zip_longest(argv, argv[1:], fillvalue=""):
+    words = tuple(argv or ())
+    for word, after in itertools.zip_longest(words, words[1:], fillvalue=""):
         name, equals, value = word.partition("=")
         if word == "--":  # what follows is a command of the user's
             break

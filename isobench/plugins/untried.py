@@ -30,7 +30,7 @@ def commands(target: Target, options: Collection[str], *, in_tree: bool) -> list
 
 @dataclass(frozen=True, kw_only=True)
 class UntriedTarget:
-    """A target that is neither probed nor used, since its configuration has commands."""
+    """A target that is neither probed nor used, because of what its configuration has."""
 
     name: TargetName
     configured: Target
@@ -39,7 +39,7 @@ class UntriedTarget:
     """A target of the same kind without options, to remove what dead runs have left."""
     file: str
     options: Sequence[str]
-    """The options that hold the commands."""
+    """The options that say so."""
 
     @property
     def technology(self) -> Technology:
@@ -60,8 +60,8 @@ class UntriedTarget:
         """Return that it was not tried, and what to type."""
         return Unavailable(
             lack=Lack.UNTRIED,
-            what=f"not tried: {self.file} has commands for it ({', '.join(self.options)}), which"
-            " run only if you name the target",
+            what=f"not tried: {self.file} says what to start or use for it"
+            f" ({', '.join(self.options)}), which isobench does only if you name the target",
             hint=f"isobench doctor {self.name}, isobench run --targets {self.name},"
             f" or --config {self.file} with any command",
         )

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import msgspec
 
-from isobench.config import paths, redaction
+from isobench.config import bounded, paths, redaction
 from isobench.history.row import Row
 from isobench.history.series import ChangePoint, Series
 from isobench.model.wording import interval_text, series_text, times_text
@@ -138,7 +138,7 @@ class Page:
 
 def write(path: Path, every: Sequence[Series], folder: str) -> None:
     """Write the page. OSError: it cannot be written."""
-    documents.write_text(path, render(every, folder))
+    documents.write_text(bounded.replaceable(path), render(every, folder))
 
 
 def render(every: Sequence[Series], folder: str) -> str:

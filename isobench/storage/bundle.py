@@ -53,15 +53,15 @@ def write(
     if len(found) > MOST_MEMBERS:
         raise UsageError(f"{run} has {len(found)} files, more than a run", hint="pack one run")
     try:
-        bounded.check_replaceable(target)
+        place = bounded.replaceable(target)
     except OSError as error:
         raise _unwritable(target, error) from None
-    made = target.with_name(f".{target.name}-{secrets.token_hex(4)}")
+    made = place.with_name(f".{place.name}-{secrets.token_hex(4)}")
     try:
         with zipfile.ZipFile(made, "x", zipfile.ZIP_DEFLATED, compresslevel=_LEVEL) as archive:
             for member, path in sorted(found.items()):
                 _add(archive, f"{name}/{member}", path, again.get(path))
-        made.replace(target)
+        made.replace(place)
     except OSError as error:
         raise _unwritable(target, error) from None
     finally:

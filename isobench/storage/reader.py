@@ -15,7 +15,7 @@ import msgspec
 import pandas as pd
 
 from isobench.config import bounded, redaction
-from isobench.model import BlockHealth, Gap, Leaving, Plan, Schedule
+from isobench.model import BlockHealth, Gap, Leaving, Plan, Schedule, commands
 from isobench.model.bounds import MOST_BLOCKS, MOST_CELLS
 from isobench.model.errors import UsageError
 from isobench.model.units import TargetName
@@ -80,6 +80,17 @@ class Run:
     def state(self, name: TargetName) -> TargetState:
         """Return the state of a target; an empty state where nothing is known."""
         return self.states.get(name) or TargetState()
+
+    @property
+    def resume_command(self) -> str:
+        """The command that resumes it in this working folder; empty: there is none, since it is a
+        zip, was moved, or is not the latest run.
+        """
+        named = commands.named_folder(self.metadata.argv)
+        found = Path(named) if named else self.path.parent / "latest"
+        if not self.path.is_dir() or found.resolve() != self.path.resolve():
+            return ""
+        return commands.resume_command(self.metadata.argv)
 
     @property
     def lost_blocks(self) -> frozenset[int]:

@@ -123,6 +123,15 @@ def test_latest_is_the_newest_run(
     assert (tmp_path / "x.zip").is_file()
 
 
+def test_a_link_stays_and_leads_to_the_bundle(run: Path, isobench: Call, tmp_path: Path) -> None:
+    """As root, /dev/stdout became a zip."""
+    (tmp_path / "there").touch()
+    (tmp_path / "link").symlink_to("there")
+    assert isobench("pack", run, "-o", tmp_path / "link").code == 0
+    assert (tmp_path / "link").is_symlink()
+    assert zipfile.is_zipfile(tmp_path / "there")
+
+
 def test_links_and_foreign_files_are_left_out(run: Path, isobench: Call, tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("mine")
     (run / "logs" / "link.log").symlink_to(tmp_path / "secret")

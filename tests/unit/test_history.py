@@ -588,6 +588,14 @@ def test_a_run_that_the_store_does_not_have_is_an_error(isobench: Run, three_nig
     assert "has no run 'nothing'" in done.err
 
 
+def test_a_link_stays_and_leads_to_the_page(tmp_path: Path) -> None:
+    (tmp_path / "there").touch()
+    (tmp_path / "link").symlink_to("there")
+    trend.write(tmp_path / "link", series.series_of([row(0)]), "here")
+    assert (tmp_path / "link").is_symlink()
+    assert "<html" in (tmp_path / "there").read_text()
+
+
 def test_the_trend_is_the_same_as_of_the_series(isobench: Run, store: Store) -> None:
     changed = nights([1.2] * 20 + [1.5] * 20)
     for pair in zip(changed, nights([1.1] * 40, workload="io.fsync", seed=3), strict=True):

@@ -9,7 +9,8 @@ from isobench.model import Doubt, Estimate, Interval, Status, Verdict
 from isobench.model.units import TargetName, WorkloadName
 from isobench.storage.schema import OpenCell
 
-PACE = Pace(blocks=20, planned=200, seconds_per_block=6.0, visits_per_block=30)
+RESUME = "isobench run --resume"
+PACE = Pace(blocks=20, planned=200, seconds_per_block=6.0, visits_per_block=30, resume=RESUME)
 MARGIN = 1.05
 
 
@@ -128,6 +129,15 @@ def test_a_doubt_that_withholds_the_verdict_is_the_reason_and_excludes_nothing()
         "docker at cpu.sieve takes 1.20x to 1.30x native's time."
         " More blocks alone do not settle it: the timer is too coarse."
     )
+
+
+def test_a_run_that_is_not_where_it_was_measured_is_not_continued() -> None:
+    """`isobench run --resume` would continue another one."""
+    here = only(verdict(estimate(0.98, 1.06)), 40)
+    assert here.command.startswith(RESUME)
+    moved = dataclasses.replace(PACE, resume="")
+    command = only(verdict(estimate(0.98, 1.06)), 40, moved).command
+    assert command.startswith("isobench run --targets docker --workloads cpu.sieve --budget")
 
 
 def test_sessions_that_differ_need_more_sessions() -> None:

@@ -286,7 +286,8 @@ def test_commands_of_a_found_file_run_only_for_a_target_that_is_named(
         assert not (tmp_path / "executed").exists(), command
         asked += [done.words] if "trap" in done.words else []
     for words in asked:
-        assert "not tried: isobench.toml has commands for it (status, start, stop)" in words
+        what = "isobench.toml says what to start or use for it (host, status, start, stop)"
+        assert f"not tried: {what}" in words
         assert "isobench doctor trap" in words
     assert len(asked) == 3
 
@@ -359,7 +360,7 @@ def test_a_configured_program_is_not_executed_without_a_request(
 @pytest.mark.parametrize(
     ("kind", "options"),
     [
-        ("ssh", {"host": "x"}),
+        ("ssh", {"port": 2222}),
         ("docker", {"runtime": "runsc", "memory": "1g"}),
         ("podman", {"runtime": "runsc", "network": "slirp4netns"}),
         ("kvm", {"vcpus": 2, "emulator": ""}),

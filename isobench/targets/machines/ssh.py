@@ -159,8 +159,12 @@ class SshTarget:
     """A machine that SSH reaches."""
 
     name: ClassVar[TargetName] = TargetName("ssh")
-    # A preset and a name of its tool are commands as well: they start and stop that machine.
-    executes: ClassVar[Sequence[str]] = ("tool", "start", "stop", "status", "preset", "machine")
+    # A preset and a name of its tool are commands as well: they start and stop that machine. A host
+    # is one that the user's keys open.
+    executes: ClassVar[Sequence[str]] = (
+        "host",
+        *("tool", "start", "stop", "status", "preset", "machine"),
+    )
 
     host: str = ""
     """A name of ~/.ssh/config, or of the network."""
