@@ -14,6 +14,7 @@ import secrets
 import textwrap
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -75,6 +76,15 @@ class _Nowhere:
         del health, valid
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Opened:
+    """An open and proven session."""
+
+    runner: measure.Runner
+    session: Session
+    close: Callable[[], None]
+
+
 class Inside:
     """A target in which programs run. `close` ends all sessions."""
 
@@ -97,7 +107,7 @@ class Inside:
         self._home: Abi = home
         self._native = every.get(_NATIVE)
         self._stack = contextlib.ExitStack()
-        self._sessions: dict[tuple[str, ...], tuple[measure.Runner, Session]] = {}
+        self._sessions: dict[tuple[str, ...], _Opened] = {}
 
     @property
     def name(self) -> str:
@@ -122,7 +132,8 @@ class Inside:
         A first word with a slash is a file of this host, a static program or a script, that is put
         into the target; its interpreter must be there. Any other first word is a command of the
         target itself, found by its shell. `timeout` is in seconds; a command that is killed then
-        has no exit code. The output is bytes, each stream cut at one mebibyte.
+        has no exit code, and the next one runs in a new instance. The output is bytes, each stream
+        cut at one mebibyte.
 
         UsageError: there is no such file. SessionError: the session broke, or its evidence shows
         that the target was not in force.
@@ -131,12 +142,15 @@ class Inside:
         if not argv:
             raise UsageError("no command is given", hint='run("./program", "argument")')
         content, argv = _program(argv)
-        runner, session = self._session(content)
-        context = runner.context(Visit(block=0, target=self.target.name, workload=_OWN))
-        command = Command(
-            argv=tuple(argv), environment={**context.environment, **(environment or {})}
-        )
-        return session.run(command, timeout=seconds(timeout))
+        opened = self._session(content)
+        visit = Visit(block=0, target=self.target.name, workload=_OWN)
+        variables = opened.runner.context(visit).environment
+        command = Command(argv=tuple(argv), environment={**variables, **(environment or {})})
+        done = opened.session.run(command, timeout=seconds(timeout))
+        if done.exit_code is None:
+            # Many targets can end a command only together with its instance.
+            self._end(opened)
+        return done
 
     def call(self, function: Callable[..., Any], *arguments: Any, timeout: float = 60.0) -> Any:  # noqa: ANN401 - plain data
         """Run a Python function in the target, and return what it returns.
@@ -192,17 +206,18 @@ class Inside:
             return found.loops
 
     def _turns(self, workload: Workload, loops: int) -> "Turns":
-        runner, session = self._session({}, (workload,))
-        session = guard.unwrapped(session)
+        opened = self._session({}, (workload,))
+        session = guard.unwrapped(opened.session)
         if not is_interactive(session):
             raise SessionError(f"{self.name} has no stream", hint="measure a run: isobench run")
-        return Turns(runner, session, self.target, workload, loops)
+        return Turns(opened.runner, session, self.target, workload, loops)
 
     def starts(self, workload: Workload) -> Callable[[], None]:
         """Return a function that starts an instance with the payload of a start and waits for its
         end. SessionError: the target has no such start.
         """
-        runner, session = self._session({}, (workload,))
+        opened = self._session({}, (workload,))
+        runner, session = opened.runner, opened.session
         context = runner.context(Visit(block=0, target=self.target.name, workload=workload.name))
 
         def once() -> None:
@@ -227,7 +242,7 @@ class Inside:
 
     def _session(
         self, programs: Mapping[str, bytes], workloads: Sequence[Workload] = ()
-    ) -> tuple[measure.Runner, Session]:
+    ) -> _Opened:
         """Return an open and proven session that has these programs."""
         key = (*programs, *(hashlib.sha256(one).hexdigest() for one in programs.values()),
                *(one.name for one in workloads))  # fmt: skip
@@ -235,16 +250,16 @@ class Inside:
             self._sessions[key] = self._opened(programs, workloads)
         return self._sessions[key]
 
-    def _opened(
-        self, programs: Mapping[str, bytes], workloads: Sequence[Workload]
-    ) -> tuple[measure.Runner, Session]:
+    def _opened(self, programs: Mapping[str, bytes], workloads: Sequence[Workload]) -> _Opened:
         abi = self.target.abi or self._home
         built = build.build_all(build.programs(workloads), [*{self._home, abi}], host=self._home)
         own = [self._payload(name, content, abi) for name, content in programs.items()]
+        # Part of the common stack before anything is opened: an exception closes it.
+        stack = self._stack.enter_context(contextlib.ExitStack())
         runner = measure.Runner(
             targets={_NATIVE: self._native, self.target.name: self.target},
             workloads={one.name: one for one in workloads},
-            workshop=self._stack.enter_context(stage.workshop((*built, *own))),
+            workshop=stack.enter_context(stage.workshop((*built, *own))),
             host_abi=self._home,
             sink=_Nowhere(),
             run_id=secrets.token_hex(4),
@@ -252,9 +267,14 @@ class Inside:
         # Native's evidence is what that of the target is compared with.
         with self._native.open(runner.stage(self._native)) as native:
             self._prove(runner, native, _NATIVE)
-        session = self._stack.enter_context(self.target.open(runner.stage(self.target)))
+        session = stack.enter_context(self.target.open(runner.stage(self.target)))
         self._prove(runner, session, self.target.name)
-        return runner, session
+        return _Opened(runner=runner, session=session, close=stack.close)
+
+    def _end(self, opened: _Opened) -> None:
+        """End a session; what it was for opens a new one."""
+        self._sessions = {key: one for key, one in self._sessions.items() if one is not opened}
+        opened.close()
 
     def _payload(self, name: str, content: bytes, abi: Abi) -> Payload:
         digest = Sha256(hashlib.sha256(content).hexdigest())

@@ -1,10 +1,11 @@
 """The Python interface: runs as frames, runs compared, and what a run is asked for."""
 
+import contextlib
 import errno
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,15 @@ import isobench
 from isobench import api
 from isobench.comparison.result import Comparison
 from isobench.config.options import RunOptions
-from isobench.model.errors import UsageError
+from isobench.model import Command, Stage
+from isobench.model.errors import SessionError, UsageError
+from isobench.model.units import Nanoseconds
 from isobench.plugins import ownership
+from isobench.plugins.api import Completed, Session
 from isobench.report.write import Outcome
 from isobench.run import cleanup, lifecycle, selection
 from isobench.run.inside import Inside
+from isobench.targets.native import NativeTarget
 
 Write = Callable[..., Path]
 CLAIMS = """
@@ -197,6 +202,52 @@ def test_the_folder_of_programs_of_ones_own_has_an_owner_and_goes_with_the_sessi
     assert ownership.owner_of(folder.name) == ownership.mine()
     inside.close()
     assert not folder.exists()
+
+
+class OneLimit:
+    """A session whose instance a time limit ends, as that of a container or of a guest."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.has_ended = False
+
+    def run(self, command: Command, *, timeout: Nanoseconds) -> Completed:
+        if self.has_ended:
+            raise SessionError("the instance is gone")
+        done = self.session.run(command, timeout=timeout)
+        self.has_ended = done.exit_code is None
+        return done
+
+
+def test_after_a_time_limit_the_next_run_has_a_new_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[OneLimit] = []
+    closed: list[OneLimit] = []
+    of_native = NativeTarget.open
+
+    @contextlib.contextmanager
+    def open_session(self: NativeTarget, stage: Stage) -> Iterator[OneLimit]:
+        with of_native(self, stage) as session:
+            opened.append(OneLimit(session))
+            try:
+                yield opened[-1]
+            finally:
+                closed.append(opened[-1])
+
+    monkeypatch.setattr(NativeTarget, "open", open_session)
+    inside = Inside("native")
+    try:
+        assert inside.run("echo", "1").stdout == b"1\n"
+        before = opened[-1]
+        assert inside.run("echo", "2").stdout == b"2\n"
+        assert opened[-1] is before
+        assert inside.run("sleep", "60", timeout=0.2).exit_code is None
+        # At once, so that nothing of it lies in the way of the next one.
+        assert closed[-1] is before
+        assert inside.run("echo", "3").stdout == b"3\n"
+        assert opened[-1] is not before
+    finally:
+        inside.close()
+    assert len(closed) == len(opened)
 
 
 def test_a_second_run_of_the_process_at_the_same_time_is_refused(
