@@ -63,7 +63,8 @@ def compare(**options: Any) -> None:
     """Compare what isolation costs in two runs, HEAD and BASE.
 
     A run is a folder, a zip or "latest". For several runs on one side, use --base and --head. With
-    one RUN and two --targets, these two targets are compared.
+    one RUN and two --targets, these two targets are compared; neither is native, with which
+    `isobench report RUN` compares each target.
     """
     from isobench.report import comparison as view
 

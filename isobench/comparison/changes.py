@@ -105,7 +105,8 @@ def compare_targets(
     """Return how one target of a run differs from another.
 
     Both were interleaved: what all targets of a run share cancels out in each pair of visits.
-    UsageError: a target is not in the run. IncomparableError: the two have no workload in common.
+    UsageError: a target is not in the run, is its reference, or is both of them. IncomparableError:
+    the two have no workload in common.
     """
     further = [] if confirmation is None else [confirmation]
     sides.refuse_duplicates([run, *further])
@@ -117,6 +118,7 @@ def compare_targets(
         sides.refuse_empty(side)
         for analysis in side.runs:
             sides.refuse_unknown_targets(analysis, (base, head))
+            sides.refuse_reference(analysis, (base, head))
     analysis = both[0].runs[0]
     cells = [
         (name, metric)

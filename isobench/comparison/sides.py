@@ -145,6 +145,23 @@ def refuse_unknown_targets(analysis: Analysis, names: Iterable[TargetName]) -> N
             )
 
 
+def refuse_reference(analysis: Analysis, names: Sequence[TargetName]) -> None:
+    """Raise UsageError where the reference is one of the targets to compare, or both are one."""
+    # What is compared are ratios to the reference. Its own is 1 in each block, by definition.
+    if analysis.reference in names:
+        raise UsageError(
+            f"{analysis.reference} is no target to compare: all ratios of a run are to"
+            f" {analysis.reference} already",
+            hint=f"isobench report {analysis.run.path} compares each target with"
+            f" {analysis.reference}",
+        )
+    if len(set(names)) < len(names):
+        raise UsageError(
+            f"{names[0]} is given twice: it would be compared with itself",
+            hint="name two different targets of the run",
+        )
+
+
 def refuse_other_processors(found: Iterable[Difference], options: ComparisonOptions) -> None:
     """Raise IncomparableError where processors differ, unless `anyway` is set."""
     refused = [difference for difference in found if difference.gravity is Gravity.REFUSED]

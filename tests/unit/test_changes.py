@@ -179,6 +179,21 @@ def test_a_target_that_is_not_in_the_run_is_refused_with_those_that_are(make_run
     assert "native, box" in caught.value.hint
 
 
+@pytest.mark.parametrize("names", [("native", "box"), ("box", "native")])
+def test_native_is_not_compared_since_every_ratio_is_to_it(
+    names: tuple[str, str], make_run: MakeRun
+) -> None:
+    run = make_run()
+    with pytest.raises(UsageError, match="all ratios of a run are to native already") as caught:
+        pair(run, *names)
+    assert caught.value.hint == f"isobench report {run.path} compares each target with native"
+
+
+def test_a_target_is_not_compared_with_itself(make_run: MakeRun) -> None:
+    with pytest.raises(UsageError, match="box is given twice"):
+        pair(make_run(), "box", "box")
+
+
 def test_a_pair_without_a_common_workload_is_refused(make_run: MakeRun) -> None:
     with pytest.raises(IncomparableError, match="no workload in common"):
         pair(make_run({SIEVE: 1.0, ("jar", "io.fsync"): 1.0}), "box", "jar")

@@ -1563,6 +1563,7 @@ def test_compare_reads_latest_and_zips(
         (("old", "new", "--columns", "colour"), ("'colour'", "standing")),
         (("old", "new", "--fail-on", "rain"), ("'rain'", "regression")),
         (("old", "--targets", "box,jug"), ("'jug'", "native, box")),
+        (("old", "--targets", "native,box"), ("native is no target", "report old compares each")),
     ],
 )
 def test_compare_refuses_wrong_arguments_with_a_hint(
