@@ -384,8 +384,17 @@ class Analysis:
         needed = None if estimate is None else stats.blocks_needed(estimate, margin=margin)
         if needed is not None and self.duet:
             needed *= 2  # of which two make one ratio
-        judged = self._judged(workload, both, estimate, margin=margin, needed=needed)
+        ratios = self.log_ratios(workload, target, other).size
+        judged = self._judged(
+            workload, both, estimate, margin=margin, needed=needed, is_short=self.is_short(ratios)
+        )
         return judged, needed
+
+    def is_short(self, ratios: int) -> bool:
+        """Return whether so many block ratios are all that the blocks of this run can give: then
+        nothing lacks but blocks.
+        """
+        return ratios == (self.blocks // 2 if self.duet else self.blocks)
 
     def _judged(
         self,
@@ -395,6 +404,7 @@ class Analysis:
         *,
         margin: float,
         needed: int | None = None,
+        is_short: bool = False,
     ) -> Verdict:
         """Return the verdict on the first of these targets, with the doubts about all of them."""
         found = [doubt for name in sides for doubt in self.doubts(workload, name)]
@@ -410,6 +420,7 @@ class Analysis:
             quick=self.quick,
             blocks_needed=needed,
             host=self.host_check(workload, sides[0]),
+            is_short=is_short,
         )
 
     def share(

@@ -159,6 +159,7 @@ def _class_mean(
         quick=analysis.quick,
         blocks_needed=needed,
         host=_unseen(analysis, names, target),
+        is_short=analysis.is_short(means.index.size),
     )
     own = {name: analysis.statuses.get((name, target)) for name in names}
     near = judged.status is Status.NEAR_NATIVE

@@ -9,7 +9,7 @@ from isobench.analysis import verdict
 from isobench.config.options import RunOptions
 from isobench.model import TIME, Estimate, Status, Verdict
 from isobench.model.bounds import MOST_WANTED
-from isobench.model.wording import listed, outcome_text, series_text, times_text
+from isobench.model.wording import TOO_FEW, listed, outcome_text, series_text, times_text
 from isobench.storage.schema import OpenCell
 
 DECIDED: Final = frozenset({Status.NEAR_NATIVE, Status.SLOWER, Status.FASTER})
@@ -63,10 +63,14 @@ def open_cells(
 
 def _settled_by(judged: Verdict, needed: int | None, pace: Pace) -> tuple[str, str]:
     """Return the command that would settle a cell, and the reason where there is none."""
-    blocking = next((doubt for doubt in judged.doubts if doubt.blocks), None)
+    withholding = [doubt for doubt in judged.doubts if doubt.blocks]
+    blocking = next((doubt for doubt in withholding if doubt.code != verdict.FEW_BLOCKS), None)
     estimate = judged.estimate
     if blocking is not None:
         return "", f"More blocks alone do not settle it: {blocking.detail}"
+    if withholding:
+        wanted = max(verdict.ENOUGH_BLOCKS, pace.blocks + 1)
+        return _command(judged, wanted, wanted - pace.blocks, pace), ""
     if estimate is None:
         return "", "See its gaps"
     if estimate.sessions:
@@ -135,7 +139,8 @@ def _known(judged: Verdict, excluded: Sequence[Status], margin: float) -> str:
     estimate = judged.estimate
     place = f"{judged.target} at {series_text(judged.workload, judged.metric)}"
     if estimate is None:
-        return f"{place} has no ratio"
+        few = any(doubt.code == verdict.FEW_BLOCKS for doubt in judged.doubts)
+        return f"{place} has no ratio{f': {TOO_FEW}' if few else ''}"
     withheld = any(doubt.blocks for doubt in judged.doubts)
     ends = estimate.interval.ends if withheld else _ends(estimate, margin)
     either = "" if ends == estimate.interval.ends else ", by either of two estimators"

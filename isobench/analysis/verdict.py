@@ -14,6 +14,10 @@ from isobench.model.wording import interval_text, percent_text, ratio_text, time
 
 NEAR_SHARE: Final = 0.2
 """The share of the margin that the interval of a near-native cell may be wide when it leaves."""
+FEW_BLOCKS: Final = "few-blocks"
+"""The code of the doubt that a run has too few blocks for a ratio, and nothing else lacks."""
+ENOUGH_BLOCKS: Final = 10
+"""So many blocks are advised where there are too few for a ratio."""
 
 
 def noise_floor(control: Estimate | None, metric: Metric = TIME) -> float | None:
@@ -42,19 +46,21 @@ def judge(
     quick: bool = False,
     blocks_needed: int | None = None,
     host: HostCheck | None = None,
+    is_short: bool = False,
 ) -> Verdict:
     """Return what the estimate means at `margin` (a ratio: 1.05 is 5 %).
 
     `noise` is the noise floor of the metric in this workload: only whether it is known matters.
     `bias` is the interval of the control where it differs from 1 (`stats.biases`). `blocks_needed`
     makes advice concrete. `host` is what the host's clock shows: without it "faster" stands on the
-    target's own times. The verdict carries the doubts given and those found. ValueError: a
+    target's own times. `is_short`: without an estimate, it is only blocks that lack, since each one
+    of the run gave a ratio. The verdict carries the doubts given and those found. ValueError: a
     margin that is not above 1.
     """
     if not margin > 1:
         message = f"a margin is a ratio above 1 (1.05 means 5 %), not {margin}"
         raise ValueError(message)
-    found = [*doubts, *_obstacles(estimate, metric, quick=quick)]
+    found = [*doubts, *_obstacles(estimate, metric, quick=quick, is_short=is_short)]
     status = Status.UNPROVEN
     if estimate is not None and not any(doubt.blocks for doubt in found):
         status, reasons = _weigh(estimate, noise, bias, margin, blocks_needed)
@@ -93,16 +99,12 @@ def _rests_on_payload(target: TargetName, status: Status, host: HostCheck) -> bo
 # Doubts
 
 
-def _obstacles(estimate: Estimate | None, metric: Metric, *, quick: bool) -> Iterator[Doubt]:
+def _obstacles(
+    estimate: Estimate | None, metric: Metric, *, quick: bool, is_short: bool
+) -> Iterator[Doubt]:
     """Yield what forbids a verdict before the interval is looked at."""
     if estimate is None:
-        yield Doubt(
-            code="no-estimate",
-            detail="fewer than 3 blocks hold both this cell and native, so there is no ratio"
-            + ("" if metric.is_time else " (a value of 0 has none)"),
-            advice="see the gaps of this cell; once it runs, measure ten blocks (--blocks 10)",
-            blocks=True,
-        )
+        yield _too_few_blocks() if is_short else _no_estimate(metric)
         return
     if quick:
         yield Doubt(
@@ -119,6 +121,26 @@ def _obstacles(estimate: Estimate | None, metric: Metric, *, quick: bool) -> Ite
             advice="make one iteration longer: a larger --min-time",
             blocks=True,
         )
+
+
+def _too_few_blocks() -> Doubt:
+    return Doubt(
+        code=FEW_BLOCKS,
+        detail="the run has too few blocks for a ratio",
+        advice=f"measure more blocks: at least {ENOUGH_BLOCKS} (--blocks {ENOUGH_BLOCKS})",
+        blocks=True,
+    )
+
+
+def _no_estimate(metric: Metric) -> Doubt:
+    return Doubt(
+        code="no-estimate",
+        detail=f"fewer than {stats.FEWEST_BLOCKS} blocks hold both this cell and native, so there"
+        " is no ratio" + ("" if metric.is_time else " (a value of 0 has none)"),
+        advice="see the gaps of this cell; once it runs, measure at least"
+        f" {ENOUGH_BLOCKS} blocks (--blocks {ENOUGH_BLOCKS})",
+        blocks=True,
+    )
 
 
 def _weigh(

@@ -6,6 +6,7 @@ import pytest
 
 from isobench.analysis.open_cells import Pace, best_command, minutes_of, open_cells
 from isobench.model import Doubt, Estimate, Interval, Status, Verdict
+from isobench.model.bounds import MOST_WANTED
 from isobench.model.units import TargetName, WorkloadName
 from isobench.storage.schema import OpenCell
 
@@ -140,10 +141,55 @@ def test_a_run_that_is_not_where_it_was_measured_is_not_continued() -> None:
     assert command.startswith("isobench run --targets docker --workloads cpu.sieve --budget")
 
 
+def test_more_blocks_than_a_user_may_ask_for_are_not_asked_for() -> None:
+    assert MOST_WANTED == 1000
+    pace = dataclasses.replace(PACE, planned=2000)
+    judged = verdict(estimate(0.99, 1.06))
+    # A fifth more than are needed: 833 become 1000.
+    assert "--max-blocks 1000" in only(judged, 833, pace).command
+    for needed in (834, 1000):
+        found = only(judged, needed, pace)
+        assert found.command == ""
+        assert "No longer run will settle it" in found.sentence
+    # Those of the cell may be fewer than those of the run, which is what a resumed run counts.
+    later = dataclasses.replace(pace, blocks=900)
+    assert only(judged, 200, later).command.startswith("isobench run --targets docker")
+
+
 def test_sessions_that_differ_need_more_sessions() -> None:
     found = only(verdict(estimate(0.9, 1.2, sessions=3)), None)
     assert found.command == ""
     assert "(--launch fresh)" in found.sentence
+
+
+FEW = Doubt(code="few-blocks", detail="too few", advice="--blocks 10", blocks=True)
+
+
+@pytest.mark.parametrize(
+    ("planned", "command"),
+    [
+        (200, "isobench run --resume --budget 2m"),
+        (2, "isobench run --targets docker --workloads cpu.sieve --budget 1m"),
+    ],
+)
+def test_where_only_blocks_lack_more_of_them_settle_it(planned: int, command: str) -> None:
+    pace = dataclasses.replace(PACE, blocks=2, planned=planned)
+    found = only(verdict(None, FEW, status=Status.UNPROVEN), None, pace)
+    assert found.command == command
+    assert found.sentence == "docker at cpu.sieve has no ratio: too few blocks."
+    assert found.excluded == ()
+
+
+def test_where_something_else_withholds_the_verdict_too_more_blocks_alone_do_not_settle_it() -> (
+    None
+):
+    doubt = Doubt(code="x", detail="the CPU was contended", advice="a", blocks=True)
+    found = only(verdict(None, FEW, doubt, status=Status.UNPROVEN), None)
+    assert found.command == ""
+    assert found.sentence == (
+        "docker at cpu.sieve has no ratio: too few blocks."
+        " More blocks alone do not settle it: the CPU was contended."
+    )
 
 
 def test_a_cell_without_a_ratio_says_so() -> None:

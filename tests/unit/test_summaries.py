@@ -249,6 +249,32 @@ def test_two_blocks_give_medians_and_no_ratio(synthetic: Write) -> None:
     assert found["value"] > 0
 
 
+def test_a_run_of_two_blocks_says_everywhere_that_blocks_lack(synthetic: Write) -> None:
+    path = synthetic({SIEVE: 1.3, ("box", "startup.cold"): 9.0}, blocks=2)
+    made = summary(path)
+    for workload in ("cpu.sieve", "startup.cold"):
+        own = cell(made, workload=workload)
+        assert own["doubt_codes"] == ["few-blocks"]
+        assert "gaps" not in " ".join(own["doubts"])
+    assert "too few blocks to tell" in made["run"]["headline"]
+    undecided = made["answers"]["open_cells"]
+    assert [one["command"].startswith("isobench run ") for one in undecided] == [True, True]
+    view = sections.build(analysis.summarise(reader.load(path), ()))
+    assert view.overview is not None
+    (row,) = view.overview.rows
+    assert [one.mark.kind for one in row.cells] == ["few", "few"]
+    assert [one.kind for one in view.overview.legend] == ["few"]
+    assert row.cells[0].figure == "—"
+
+
+def test_a_cell_with_gaps_in_a_short_run_is_not_said_to_lack_blocks_alone(
+    synthetic: Write,
+) -> None:
+    made = summary(synthetic(blocks=2, missing={SIEVE: frozenset({1})}))
+    assert "no-estimate" in cell(made)["doubt_codes"]
+    assert made["answers"]["open_cells"][0]["command"] == ""
+
+
 def test_a_quick_run_gives_ratios_and_no_verdicts(synthetic: Write) -> None:
     made = summary(synthetic({SIEVE: 1.3}, blocks=5, about={"quick": True}))
     assert cell(made)["standing"] == "unproven"

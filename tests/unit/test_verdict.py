@@ -161,6 +161,14 @@ def test_no_estimate_is_unproven() -> None:
     assert "--blocks 10" in doubt.advice
 
 
+def test_where_only_blocks_lack_the_advice_is_more_of_them_and_not_to_look_for_gaps() -> None:
+    doubt = only_doubt(judged(None, is_short=True))
+    assert (doubt.code, doubt.blocks) == ("few-blocks", True)
+    assert doubt.advice == "measure more blocks: at least 10 (--blocks 10)"
+    # With an estimate there are enough.
+    assert judged(estimated(0.99, 1.02), is_short=True).status is NEAR
+
+
 def test_a_blocking_doubt_takes_the_verdict_away_and_others_do_not() -> None:
     doubt = Doubt(code="steal", detail="4 % stolen", advice="another host", blocks=False)
     blocking = dataclasses.replace(doubt, blocks=True)

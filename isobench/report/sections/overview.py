@@ -110,10 +110,12 @@ def _cell(
     mean = lookup.class_means.get((target, group))
     shown = mean or (worst if entry.cells == 1 else None)
     figure, interval = _figures(entry, shown, worst)
+    found = (lookup.cells.get((target, one.name)) for one in lookup.of_class(group))
+    marks = {one.mark for one in found if one is not None}
     return OverviewCell(
-        figure=figure,
+        figure=figure or NOTHING,
         interval=interval,
-        mark=shown.mark if shown else _mark(entry, worst),
+        mark=shown.mark if shown else _mark(entry, worst, marks),
         worst=_worst(entry, worst),
         worst_mark=worst.mark if worst and entry.cells > 1 else None,
         anchor=lookup.anchor_of(target, entry.worst) if worst and entry.worst else "",
@@ -140,13 +142,16 @@ def _span(ratios: Bounds | None, worst: Figure | None) -> str:
     return high if low == high else f"{low[:-1]}{DASH}{high}"
 
 
-def _mark(entry: OverviewEntry, worst: Figure | None) -> Mark:
+def _mark(entry: OverviewEntry, worst: Figure | None, marks: set[Mark]) -> Mark:
     if entry.status is None:
         return MARKS["mixed"]
-    # The marks of cells know which of them only have too few blocks.
-    if entry.status is Status.UNPROVEN and worst is not None:
+    if entry.status is not Status.UNPROVEN:
+        return MARKS[entry.status]
+    # The marks of cells know which of them only have too few blocks. Without any ratio none is the
+    # worst, and all must agree.
+    if worst is not None:
         return worst.mark
-    return MARKS[entry.status]
+    return next(iter(marks)) if len(marks) == 1 else MARKS[entry.status]
 
 
 def _worst(entry: OverviewEntry, worst: Figure | None) -> str:
