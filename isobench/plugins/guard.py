@@ -331,14 +331,15 @@ def _limited(limit: float) -> Iterator[None]:
     one are not limited, but their waits are.
     """
     process = os.getpid()
-    try:
-        with deadlines.watched(limit), deadlines.alarm(limit):
+    with deadlines.watched(limit), deadlines.alarm(limit):
+        try:
             yield
-    finally:
-        # A plug-in has forked, and its child comes back: as a second isobench it would write into
-        # the same run, and end what the first one has started.
-        if os.getpid() != process:
-            os._exit(_STRAY)
+        finally:
+            # A plug-in has forked, and its child comes back: as a second isobench it would write
+            # into the same run, and end what the first one has started. It ends before anything
+            # else: another thread may have held a lock when it was made, which nobody frees there.
+            if os.getpid() != process:
+                os._exit(_STRAY)
 
 
 # ---- types of results ----------------------------------------------------------------------------

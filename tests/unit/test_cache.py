@@ -217,3 +217,13 @@ def test_notes_of_machines_are_for_their_owner_alone() -> None:
     cache.replace(path, b"{}")
     assert (mode(path), mode(path.parent)) == (0o600, 0o700)
     assert paths.cache() in path.parents
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo, lambda path: path.symlink_to("/dev/null")])
+def test_what_is_no_regular_file_in_the_place_of_one_is_not_there(
+    make: Callable[[Path], None], tmp_path: Path
+) -> None:
+    make(tmp_path / "kept")
+    before = sorted(Path("/proc/self/fd").iterdir())
+    assert cache.content(tmp_path / "kept", hashlib.sha256(b"").hexdigest()) is None
+    assert sorted(Path("/proc/self/fd").iterdir()) == before

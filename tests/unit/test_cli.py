@@ -838,6 +838,15 @@ def test_an_interrupted_run_prints_that_it_was_interrupted(
     assert "Interrupted" in done.out
 
 
+def test_an_interruption_when_everything_was_measured_is_said_as_that(
+    measured: Measured, synthetic: Write
+) -> None:
+    done = measured(synthetic(), interrupted=True)
+    assert done.code == 130
+    assert "Interrupted when everything had been measured: the run is complete." in done.words
+    assert "--resume" not in done.out
+
+
 def test_an_interruption_before_any_result_gives_exit_code_130(
     isobench: Run, two_targets: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

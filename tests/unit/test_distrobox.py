@@ -1,7 +1,13 @@
-"""The environment in which boxes are entered."""
+"""The environment in which boxes are entered, and the processes that are theirs."""
 
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
 
 from isobench.model.errors import SessionError
@@ -63,3 +69,63 @@ def test_a_box_that_is_never_set_up_is_said_to_be_so(
     with pytest.raises(SessionError, match="did not set one up within 45 s"):
         distrobox.DistroboxTarget()._check_box("1 2 3")
     assert waited[-1] < seconds(60)
+
+
+# ---- the processes of a box ----------------------------------------------------------------------
+
+Monitor = Callable[..., subprocess.Popen[bytes]]
+
+
+@pytest.fixture
+def monitor(tmp_path: Path) -> Iterator[Monitor]:
+    """Return a function that starts a shell under the name of a program, with two children."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(*words: str, program: str = "conmon") -> subprocess.Popen[bytes]:
+        path = tmp_path / program
+        if not path.exists():
+            shutil.copy("/bin/sh", path)
+        argv = [str(path), "-c", "sleep 60 & sleep 60; :", *words]
+        started.append(subprocess.Popen(argv))
+        while len(children(started[-1])) < 2:
+            time.sleep(0.01)
+        return started[-1]
+
+    yield start
+    for each in started:
+        for one in (*psutil.Process(each.pid).children(), each):
+            one.kill()
+        each.wait()
+
+
+def children(process: subprocess.Popen[bytes]) -> list[int]:
+    return sorted(child.pid for child in psutil.Process(process.pid).children())
+
+
+def test_the_processes_of_a_box_descend_from_its_own_monitor_whatever_podman_says(
+    monitor: Monitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = monitor("-n", "isobench-1")
+    stranger = monitor("isobench-1", program="sleeper")
+    # Of another box, and one whose arguments only look alike.
+    monitor("-n", "isobench-2")
+    monitor("isobench-1", "-n")
+    monitor("-n", "isobench-1", program="no-conmon")
+
+    def podman(*words: str, **_: Any) -> Completed:
+        ran.append(words)
+        said = str(stranger.pid).encode() if "inspect" in words else b""
+        return Completed(exit_code=0, stdout=said, stderr=b"")
+
+    ran: list[tuple[str, ...]] = []
+    monkeypatch.setattr(distrobox._podman, "run", podman)
+    box = distrobox._Box(name="isobench-1", environment={})
+    assert sorted(box._children()) == children(mine)
+    monkeypatch.setattr(distrobox._Box, "call", lambda *_, **__: None)
+    box.stop()
+    (ended,) = (words for words in ran if "kill" in words)
+    assert sorted(map(int, ended[3:])) == children(mine)
+
+
+def test_a_box_without_a_monitor_has_no_processes() -> None:
+    assert distrobox._Box(name="isobench-none", environment={})._children() == []

@@ -616,6 +616,48 @@ def test_nothing_of_the_guard_stands_between_a_request_and_its_answer(runner: Ma
     assert "guard.py" in callers["_evidence"]  # what is not timed goes through it
 
 
+# ---- processes that a plug-in forks --------------------------------------------------------------
+
+FORKING = """
+    import os, sys
+    from isobench.model.units import TargetName
+    from isobench.plugins import guard
+    from isobench.plugins.testing import FakeTarget
+
+    class Forking(FakeTarget):
+        def probe(self):
+            if os.fork() == 0:
+                {end}
+            return FakeTarget.probe(self)
+
+    name = TargetName("box")
+    maker = guard.PluginInfo(name=name, distribution="its-maker", version="1.0")
+    print("before", flush=False)
+    try:
+        print(guard.checked(Forking(name=name), maker).probe().version)
+    finally:
+        print("after")
+    print(os.waitstatus_to_exitcode(os.wait()[1]))
+"""
+
+
+@pytest.mark.parametrize(
+    "end", ["pass", "raise OSError", "sys.exit(0)", "raise KeyboardInterrupt", "return 7"]
+)
+def test_a_child_that_a_plug_in_forks_and_loses_ends_where_its_call_ends(
+    end: str, tmp_path: Path
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(FORKING).format(end=end)],
+        env={**os.environ, "XDG_CACHE_HOME": str(tmp_path)}, cwd=Path(__file__).parents[2],
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    # Each line once, and what was not yet written out when it forked too.
+    assert done.stdout.splitlines() == ["before", "fake 1", "after", str(guard._STRAY)]
+    assert done.stderr == ""
+    assert done.returncode == 0
+
+
 # ---- standard output -----------------------------------------------------------------------------
 
 SPEAKING = """

@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import random
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -1499,3 +1500,77 @@ def test_an_interruption_of_the_report_says_how_to_write_it(
     with pytest.raises(KeyboardInterrupt):
         run(box(), observer=watcher, maximum_blocks=2)
     assert watcher.said[-1].startswith("No report was written: isobench report ")
+
+
+def press_ctrl_c() -> None:
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_an_interruption_after_the_last_block_leaves_a_complete_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    describe, watcher, pressed = host.describe, Observer(), []
+
+    def describe_and_press(*given: Any) -> Any:
+        # The host is described before and after measuring.
+        if any(what.startswith("block 2:") for what, _, _ in watcher.steps):
+            pressed.append(True)
+            press_ctrl_c()
+        return describe(*given)
+
+    monkeypatch.setattr(host, "describe", describe_and_press)
+    outcome = run(box(), observer=watcher, maximum_blocks=2)
+    assert pressed == [True]
+    assert outcome.interrupted
+    assert outcome.summary["run"]["complete"] is True
+    assert (outcome.folder / "report.html").is_file()
+    assert (outcome.folder / "state" / "host-post.json").is_file()
+    about = json.loads((outcome.folder / "run.json").read_text())
+    assert about["finished"]
+    assert about["interrupted"] is False
+
+
+def answering(
+    monkeypatch: pytest.MonkeyPatch, watcher: Observer, *, interruptions: int
+) -> list[Path]:
+    """Interrupt so many times while the report is written; return the folders of all trials."""
+    answered, asked = write.answer, list[Path]()
+
+    def answer(folder: Path, *more: Any) -> write.Outcome:
+        asked.append(folder)
+        if len(asked) <= interruptions:
+            press_ctrl_c()
+        return answered(folder, *more)
+
+    monkeypatch.setattr(write, "answer", answer)
+    return asked
+
+
+def test_a_report_whose_writing_is_interrupted_is_written_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    watcher = Observer()
+    asked = answering(monkeypatch, watcher, interruptions=1)
+    outcome = run(box(), observer=watcher, maximum_blocks=2)
+    assert asked == 2 * [outcome.folder]
+    assert watcher.said[-1] == "Interrupted: writing the report …"
+    assert outcome.interrupted
+    assert outcome.summary["run"]["complete"] is True
+
+
+@pytest.mark.parametrize("at", ["", "block 2:"])
+def test_a_second_interruption_ends_the_writing_of_the_report(
+    at: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watcher = Observer(interrupt_at=at)
+    asked = answering(monkeypatch, watcher, interruptions=1 if at else 2)
+    with pytest.raises(KeyboardInterrupt):
+        run(box(), observer=watcher, maximum_blocks=2, output=tmp_path / "mine")
+    assert len(asked) == (1 if at else 2)
+    mine = tmp_path / "mine"
+    assert watcher.said[-1] == f"No report was written: isobench report {mine} writes it"
+    about = json.loads((mine / "run.json").read_text())
+    assert about["finished"]
+    assert about["interrupted"] is bool(at)
+    monkeypatch.undo()
+    assert write.answer(mine, mine).summary.run.complete is not bool(at)
