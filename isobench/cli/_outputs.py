@@ -16,7 +16,7 @@ from isobench.config import bounded, redaction
 from isobench.model import FAILED_CAUSES, Leftover
 from isobench.model.commands import resume_command
 from isobench.model.errors import IsobenchError, SessionError, UsageError
-from isobench.model.wording import counted, duration_text
+from isobench.model.wording import counted, duration_text, listed
 from isobench.report.exporters import EXPORTERS, of_plugins
 
 if TYPE_CHECKING:
@@ -259,8 +259,18 @@ def leftover_text(leftover: Leftover) -> str:
 
 
 def refuse_unwritable(options: Mapping[str, Any]) -> None:
-    """Check the paths of exports and of --output. UsageError: one cannot or must not be written."""
+    """Check the paths of exports and of --output. UsageError: one cannot or must not be written, or
+    two go to standard output.
+    """
     output = options.get("output")
+    # One after the other they are a document of neither kind.
+    printed = [kind for kind, target in requested_exports(options).items() if target == "-"]
+    if len(printed) > 1:
+        raise UsageError(
+            f"{listed([f'--export-{kind} -' for kind in printed])}: standard output takes one"
+            " export only",
+            hint="name a file for each other one",
+        )
     # A run takes minutes: an export must not fail after it, nor a plug-in be reported only then.
     for kind, target in requested_exports(options).items():
         if (exporter := of_plugins.exporters().get(kind)) is not None:

@@ -1561,6 +1561,19 @@ def test_compare_reads_latest_and_zips(
     assert "1.30x" in isobench("compare", bundle, "latest").words
 
 
+@pytest.mark.parametrize("command", [("report",), ("compare", "old"), ("run", "-t", "native")])
+def test_two_exports_to_standard_output_are_refused(
+    command: tuple[str, ...],
+    isobench: Run,
+    three: tuple[Path, Path, Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(three[0].parent)
+    last = () if command[0] == "run" else ("new",)
+    done = isobench(*command, *last, "--export-json", "-", "--export-csv", "-")
+    refused(done, "--export-json - and --export-csv -", "takes one export only", "→")
+
+
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
