@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
 
 INSTALL: Final = "python3 -m pip install 'isobench[history]'"
 PARQUET: Final = "FORMAT parquet, COMPRESSION zstd"
+_NUMBER: Final = re.compile(r'"errno": ?"?([1-9][0-9]{0,3})\b')
+"""The number of the system's error, in those messages of DuckDB that have it."""
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def library() -> Any:  # noqa: ANN401 - a module
@@ -64,8 +68,21 @@ def copy(
     try:
         database.execute(f"COPY ({select}) TO '{quoted(made)}' ({form})", list(values) or None)
     except library().Error as error:
-        # DuckDB reports a full disk as text. What the system says is asked from it again.
+        text = str(error).splitlines()[0]
+        if number := _number_in(text):
+            raise OSError(number, os.strerror(number), str(made)) from None
+        # It does not say why. What the system says is asked from it again.
         with made.open("ab") as stream:
             stream.write(b"\0" * 4096)
             os.fsync(stream.fileno())
-        raise OSError(errno.EIO, str(error).splitlines()[0], str(made)) from None
+        raise OSError(errno.EIO, text, str(made)) from None
+
+
+def _number_in(text: str) -> int:
+    """Return the number of the system's error in a message of DuckDB; 0: it names none.
+
+    On a full disk a few bytes may still fit, so that asking the system again finds nothing.
+    """
+    if found := _NUMBER.search(text):
+        return int(found[1])
+    return next((one for one in _FULL if f": {os.strerror(one)}" in text), 0)

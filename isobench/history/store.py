@@ -67,6 +67,8 @@ _MOST_CHOSEN: Final = 2_000_000
 _MONTH: Final = re.compile(r"[0-9]{4}-(?:0[1-9]|1[0-2])")
 _FILES: Final = "read_parquet($files, union_by_name = true, hive_partitioning = false)"
 _TYPES: Final = {str: "VARCHAR", bool: "BOOLEAN", int: "BIGINT", float: "DOUBLE"}
+_LATEST: Final = "complete OR NOT bool_or(complete) OVER (PARTITION BY run, machine, started)"
+"""Keeps of a run that is there twice, complete and from before it was, the rows when complete."""
 _MOST_OF_A_MARKER: Final = 1 << 16
 _TIME: Final = r"[1-9][0-9]{3}-[0-9]{2}-[0-9]{2}T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]Z"
 _UNPRINTABLE: Final = r"[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]"
@@ -188,12 +190,18 @@ class Store:
         wanted = choice or Choice()
         found: dict[tuple[str, ...], Row] = {}
         checked: set[str] = set()
+        whole: set[tuple[str, ...]] = set()
         with _without_collection():
             for row in self._chosen(wanted):
+                run = _run_of(row)
+                if row.complete:
+                    whole.add(run)
+                elif run in whole:  # its beginning: who replaced it was killed before removing it
+                    continue
                 if row.conditions not in checked:
                     self._check_conditions(row)
                     checked.add(row.conditions)
-                found.setdefault((*_run_of(row), row.target, row.workload, row.metric), row)
+                found.setdefault((*run, row.target, row.workload, row.metric), row)
         return list(found.values())
 
     def _check_conditions(self, row: Row) -> None:
@@ -371,11 +379,17 @@ class Store:
             _refuse_links((folder.parent, folder))
             with self._locked() as is_alone:
                 before = self._before(path, first)
-                if before and not (is_alone and first.complete and self._give_way(before, first)):
+                gives_way = is_alone and first.complete and self._is_beginning(before, first)
+                if before and not gives_way:
                     return False
                 is_first = not folder.exists()
                 folder.mkdir(parents=True, exist_ok=True)
+                # The new rows come first: whatever ends this, the run is in the store. Where both
+                # are in it, reading takes the complete ones.
                 self._write(path, rows)
+                for one in before:
+                    if one != path:
+                        self._keep(one, "run <> ?", first.run)
                 if is_alone:
                     self._tidy(folder, is_first=is_first)
         except OSError as error:
@@ -406,39 +420,28 @@ class Store:
         _replace(self.folder / MARKER, msgspec.json.encode(_Marker()) + b"\n")
 
     def _before(self, path: Path, row: Row) -> list[Path]:
-        """Return the files of its month that have rows of a run already."""
-        if path.exists():
-            return [path]
-        merged = _files_in(path.parent, f"{_SEVERAL}*.parquet")
-        if not self._first(merged, "1", row):
+        """Return the files of its month that have rows of a run already; `path` is its own."""
+        # Its own file may have no row: an older version emptied it before it wrote the new rows.
+        files = [*_files_in(path.parent, path.name), *_files_in(path.parent, f"{_SEVERAL}*.parquet")]
+        if not self._versions(files, row):
             return []
-        return [one for one in merged if self._first([one], "1", row)]
+        return [one for one in files if self._versions([one], row)]
 
-    def _first(self, paths: Sequence[Path], columns: str, row: Row) -> list[tuple[Any, ...]]:
-        """Return columns of the first row of a run in files, or nothing."""
+    def _is_beginning(self, files: Sequence[Path], row: Row) -> bool:
+        """Return whether what files have of a run is from before it was complete."""
+        return self._versions(files, row) == {(row.started, False)}
+
+    def _versions(self, paths: Sequence[Path], row: Row) -> set[tuple[str, bool]]:
+        """Return when a run in files began, and whether it was complete: each pair they have."""
         if not paths:
-            return []
+            return set()
         files = [str(path) for path in paths]
-        sql = f"SELECT {columns} FROM {_FILES} WHERE run = $run LIMIT 1"  # noqa: S608 - constants
+        sql = f"SELECT DISTINCT started, complete FROM {_FILES} WHERE run = $run"  # noqa: S608 - constants
         bound = {"files": files, "run": row.run}
-        found: list[tuple[Any, ...]] = self._answer(
-            lambda database: database.execute(sql, bound).fetchall(), files
-        )
-        return found
-
-    def _give_way(self, files: Sequence[Path], row: Row) -> bool:
-        """Remove the rows of an incomplete run from files, for those of the same run when it was
-        complete; return whether they were such rows.
-        """
-        same = [(row.started, False)]
-        if any(self._first([one], "started, complete", row) != same for one in files):
-            return False
-        for one in files:
-            self._keep(one, "run <> ?", row.run)
-        return True
+        return set(self._answer(lambda database: database.execute(sql, bound).fetchall(), files))
 
     def _write(self, path: Path, rows: Sequence[Row]) -> None:
-        """Write rows into a new file."""
+        """Write rows into a file, in place of what has its name."""
         mark = f"{_UNFINISHED}{secrets.token_hex(8)}"
         source, made = path.parent / f"{mark}.jsonl", path.parent / f"{mark}.parquet"
         try:
@@ -483,7 +486,7 @@ class Store:
         try:
             self._copy(
                 f"SELECT DISTINCT {columns} FROM read_parquet([{names}], union_by_name = true,"  # noqa: S608 - paths are quoted
-                " hive_partitioning = false) ORDER BY started, run, place",
+                f" hive_partitioning = false) QUALIFY {_LATEST} ORDER BY started, run, place",
                 made,
             )
             bounded.publish(made, folder / f"{_SEVERAL}{secrets.token_hex(8)}.parquet")
@@ -680,7 +683,7 @@ def _choose(database: Any, files: Sequence[str], choice: Choice) -> None:  # noq
 
 
 def _chosen(database: Any) -> list[Row]:  # noqa: ANN401 - a connection of DuckDB
-    """Return the chosen rows by time.
+    """Return the chosen rows by time; of a run, those from when it was complete come first.
 
     Most columns are texts that many rows share: those of a run, and those of a cell. Each set of
     them is fetched once, which takes half of the time.
@@ -703,7 +706,8 @@ def _chosen(database: Any) -> list[Row]:  # noqa: ANN401 - a connection of DuckD
     own = (f"chosen.{name}" for name in _OF_A_ROW)
     found = database.execute(
         f"SELECT {', '.join((*(f'{table}_number' for table in _SHARED), *own))}"  # noqa: S608 - names of columns
-        f" FROM chosen {' '.join(joins)} ORDER BY chosen.started, chosen.run, chosen.place"
+        f" FROM chosen {' '.join(joins)} ORDER BY chosen.started, chosen.run,"
+        " chosen.complete DESC, chosen.place"
     ).fetchnumpy()
     of_runs, of_cells = sets
     return [

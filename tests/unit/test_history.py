@@ -1,5 +1,6 @@
 """The history: what is kept of a run, the store on the disk, series, change points, alarms."""
 
+import errno
 import json
 import math
 import os
@@ -10,7 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import numpy as np
@@ -517,6 +518,87 @@ def test_a_complete_run_takes_the_place_of_its_own_beginning(store: Store, is_me
     found = store.rows()
     assert [one for one in found if one.run == "mine"] == [whole]
     assert len(found) == others + 1
+
+
+class Killed(BaseException):
+    """The end of the process at this place."""
+
+
+class Steps:
+    """Stand in for what changes a store, which is killed before, or after, one of its steps."""
+
+    def __init__(self, at: int, *, after: bool) -> None:
+        self.left = at
+        self.after = after
+        self.publish = module.bounded.publish
+
+    def __call__(self, made: Path, path: Path) -> None:
+        self.left -= 1
+        if self.left == 0 and not self.after:
+            raise Killed
+        self.publish(made, path)
+        if self.left == 0:
+            raise Killed
+
+
+@pytest.mark.parametrize("is_merged", [False, True])
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("step", [1, 2])
+def test_a_run_whose_replacement_is_killed_is_there_as_it_was_or_as_it_is(
+    step: int, after: bool, is_merged: bool, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = [row(3, run="mine", complete=False, blocks=3, place=n, target=f"t{n}") for n in range(3)]
+    new = [row(3, run="mine", blocks=9, place=n, target=f"t{n}") for n in range(2)]
+    store.add(old)
+    store.add([row(3, run="other")])
+    if is_merged:
+        (month,) = {path.parent for path in store.folder.rglob("run-*.parquet")}
+        store._merge(month, sorted(month.glob("run-*.parquet")))
+    killed = False
+    with monkeypatch.context() as patched:
+        patched.setattr(module.bounded, "publish", Steps(step, after=after))
+        try:
+            store.add(new)
+        except Killed:
+            killed = True
+    assert killed == (is_merged or step == 1)
+    own = [one for one in store.rows() if one.run == "mine"]
+    assert own == (old if step == 1 and not after else new)
+    assert store.add(new) == (own == old)
+    assert [one for one in store.rows() if one.run == "mine"] == new
+    # The rows from before are gone from the disk as well when the files are merged.
+    (month,) = {path.parent for path in store.folder.rglob("run*.parquet")}
+    store._merge(month, sorted(month.glob("run*.parquet")))
+    (merged,) = month.glob("run*.parquet")
+    (count,) = duckdb_door.connection().execute(f"SELECT count(*) FROM '{merged}'").fetchone() or ()
+    assert count == len(new) + 1
+
+
+def test_a_file_of_a_run_without_rows_is_not_the_run(store: Store) -> None:
+    store.add([row(3, complete=False)])
+    (own,) = store.folder.rglob("run-*.parquet")
+    store._keep(own, "run <> ?", "run-3")  # as an older version did before it wrote the new rows
+    assert store.rows() == []
+    assert store.add([row(3)])
+    assert store.rows() == [row(3)]
+    assert not store.add([row(3)])
+
+
+@pytest.mark.parametrize(
+    "why",
+    [
+        'IO Error: Async write failed: {"exception_message":"Could not write","errno":"28"}',
+        'IO Error: Could not write file "x": No space left on device',
+    ],
+)
+def test_a_disk_on_which_only_a_little_fits_is_full(why: str, tmp_path: Path) -> None:
+    class Full:
+        def execute(self, *_: object) -> None:
+            raise duckdb_door.library().IOException(why)
+
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        duckdb_door.copy(cast("Any", Full()), "SELECT 1", tmp_path / "x.parquet")
+    assert caught.value.errno == errno.ENOSPC
 
 
 def test_what_is_not_read_later_is_not_added(store: Store) -> None:
