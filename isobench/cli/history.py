@@ -11,7 +11,7 @@ from isobench.cli._exits import HISTORY_FAILURES, REGRESSED, refuse_unknown
 from isobench.cli._inputs import runs_at, store_at
 from isobench.cli._options import document_options, fail_on_option, store_option, workloads_option
 from isobench.cli._outputs import publish, refuse_target, refuse_unwritable
-from isobench.cli._progress import say
+from isobench.cli._progress import note, say
 from isobench.config import parameters, redaction
 from isobench.model.errors import UsageError
 from isobench.model.wording import counted
@@ -67,6 +67,8 @@ def add(names: Sequence[str], store: Path | None, link: str) -> None:
             there += not is_new
     already = f"; {counted(there, 'run')} had been added before" if there else ""
     say(f"{counted(added, 'run')} added to {kept.folder}{already}")
+    for fault, hint in kept.unmerged.items():
+        note(fault, hint=hint)
 
 
 def _check_link(link: str) -> None:

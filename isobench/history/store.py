@@ -168,6 +168,8 @@ class Store:
                 hint="name another folder with --store",
             )
         self.folder = folder
+        self.unmerged: dict[str, str] = {}
+        """What `add` could not put in order beside a run that it has written, with hints."""
 
     @property
     def exists(self) -> bool:
@@ -206,7 +208,7 @@ class Store:
 
     def _check_conditions(self, row: Row) -> None:
         """Check that the conditions of a run are names and visible texts. UsageError: not so."""
-        if not _has_sound_conditions(row):
+        if not _are_conditions(row.conditions):
             raise UsageError(
                 f"{self.folder}: run {row.run} has conditions that isobench did not write",
                 hint=f"isobench history prune --before {_day_after(row.started)} removes it, and"
@@ -367,7 +369,7 @@ class Store:
         before it was. Return whether anything was added. UsageError: it cannot be written.
         """
         first = rows[0]
-        if not _has_sound_conditions(first):  # what is not read later is not written either
+        if not _are_conditions(first.conditions):  # what is not read later is not written either
             raise UsageError(
                 f"run {first.run} describes its machine by what is no text",
                 hint="add a run of isobench",
@@ -387,11 +389,12 @@ class Store:
                 # The new rows come first: whatever ends this, the run is in the store. Where both
                 # are in it, reading takes the complete ones.
                 self._write(path, rows)
-                for one in before:
-                    if one != path:
-                        self._keep(one, "run <> ?", first.run)
                 if is_alone:
-                    self._tidy(folder, is_first=is_first)
+                    with self._noting():
+                        for one in before:
+                            if one != path:
+                                self._keep(one, "run <> ?", first.run)
+                        self._tidy(folder, is_first=is_first)
         except OSError as error:
             raise self._unwritable(error) from None
         return True
@@ -422,7 +425,10 @@ class Store:
     def _before(self, path: Path, row: Row) -> list[Path]:
         """Return the files of its month that have rows of a run already; `path` is its own."""
         # Its own file may have no row: an older version emptied it before it wrote the new rows.
-        files = [*_files_in(path.parent, path.name), *_files_in(path.parent, f"{_SEVERAL}*.parquet")]
+        files = [
+            *_files_in(path.parent, path.name),
+            *_files_in(path.parent, f"{_SEVERAL}*.parquet"),
+        ]
         if not self._versions(files, row):
             return []
         return [one for one in files if self._versions([one], row)]
@@ -463,23 +469,38 @@ class Store:
         with contextlib.closing(duckdb_door.connection()) as database:
             duckdb_door.copy(database, select, made, values, form)
 
+    @contextlib.contextmanager
+    def _noting(self) -> Iterator[None]:
+        """Note what fails: the run has been added, whatever becomes of the other files."""
+        try:
+            yield
+        except UsageError as error:
+            self.unmerged[str(error)] = error.hint
+        except OSError as error:
+            noted = self._unwritable(error)
+            self.unmerged[str(noted)] = noted.hint
+
     def _tidy(self, folder: Path, *, is_first: bool) -> None:
         """Merge files of one run where there are many, and those of the months before a new one."""
-        loose = _files_in(folder, f"{_ONE}*.parquet")
-        if len(loose) > _MOST_LOOSE:
-            self._merge(folder, loose)
-        if is_first:
-            for month in _listed(folder.parent, "month="):
-                files = _files_in(month, "run*.parquet")
-                if month != folder and len(files) > 1:
-                    self._merge(month, files)
         for left in folder.glob(f"{_UNFINISHED}*"):
             with contextlib.suppress(OSError):
                 if time.time() - left.stat().st_mtime > _DAY:
                     left.unlink()
+        self._merge(folder, _files_in(folder, f"{_ONE}*.parquet"), most=_MOST_LOOSE)
+        if is_first:
+            for month in _listed(folder.parent, "month="):
+                if month != folder:
+                    with self._noting():  # one month does not stand in the way of another
+                        self._merge(month, _files_in(month, "run*.parquet"))
 
-    def _merge(self, folder: Path, files: Sequence[Path]) -> None:
-        """Write the rows of several files into one, and remove them."""
+    def _merge(self, folder: Path, files: Sequence[Path], *, most: int = 1) -> None:
+        """Write the rows of several files into one, and remove them, where they are more than
+        `most`. A file that could not be read, or not be written again as it is, is left alone: it
+        must neither make the others unreadable nor lose anything.
+        """
+        files = self._mergeable(files) if len(files) > most else ()
+        if len(files) <= most:
+            return
         names = ", ".join(f"'{duckdb_door.quoted(path)}'" for path in sorted(files))
         made = folder / f"{_UNFINISHED}{secrets.token_hex(8)}.parquet"
         columns = ", ".join(COLUMNS)
@@ -494,6 +515,27 @@ class Store:
             made.unlink(missing_ok=True)
         for path in files:
             path.unlink()
+
+    def _mergeable(self, files: Sequence[Path]) -> Sequence[Path]:
+        """Return the files that have what this isobench writes, and nothing else."""
+        try:
+            if self._are_mergeable(files):
+                return files
+        except UsageError:  # of one of them, which is found and noted below
+            pass
+        found = []
+        for one in files:
+            with self._noting():
+                if self._are_mergeable([one]):
+                    found.append(one)
+        return found
+
+    def _are_mergeable(self, files: Sequence[Path]) -> bool:
+        """Return whether files have no columns and conditions but those that isobench writes, and
+        can be read at once. UsageError: they cannot be read at all.
+        """
+        names = [str(path) for path in files]
+        return self._answer(partial(_are_own, files=names), names)
 
     def prune(self, before: str) -> int:
         """Remove the runs before a time (ISO 8601); return how many. UsageError: it cannot be."""
@@ -525,9 +567,10 @@ class Store:
         """Write a file again with the rows that a condition keeps."""
         made = path.parent / f"{_UNFINISHED}{secrets.token_hex(8)}.parquet"
         try:
+            # A newer version may have written more columns: they stay.
             self._copy(
-                f"SELECT {', '.join(COLUMNS)} FROM read_parquet('{duckdb_door.quoted(path)}')"  # noqa: S608 - quoted
-                f" WHERE {condition}",
+                f"SELECT * FROM read_parquet('{duckdb_door.quoted(path)}',"  # noqa: S608 - quoted
+                f" hive_partitioning = false) WHERE {condition}",
                 made,
                 [value],
             )
@@ -588,10 +631,10 @@ def _day_after(time: str) -> str:
         return str(date.max)
 
 
-def _has_sound_conditions(row: Row) -> bool:
-    """Return whether the conditions of a run are names and visible texts."""
+def _are_conditions(text: str) -> bool:
+    """Return whether a text has the conditions of a run: names and visible texts."""
     try:
-        found = msgspec.json.decode(row.conditions, type=dict[str, str])
+        found = msgspec.json.decode(text, type=dict[str, str])
     except (msgspec.MsgspecError, RecursionError):
         return False
     return all(text.isprintable() for pair in found.items() for text in pair)
@@ -746,6 +789,21 @@ def _are_sound(database: Any, files: Sequence[str]) -> bool:  # noqa: ANN401 - a
     sql = f"SELECT count(*) FROM {_FILES} WHERE ({_SOUND}) IS NOT TRUE"  # noqa: S608 - a constant
     found = database.execute(sql, bound).fetchone()
     return found is not None and found[0] == 0
+
+
+def _are_own(database: Any, files: Sequence[str]) -> bool:  # noqa: ANN401 - a connection of DuckDB
+    """Return whether sound files have the columns of this isobench alone and conditions that it can
+    read, and are not too large to be read at once.
+    """
+    bound = {"files": list(files)}
+    described = database.execute(f"DESCRIBE SELECT * FROM {_FILES}", bound).fetchall()  # noqa: S608 - a constant
+    if {name for name, *_ in described} != COLUMNS.keys():
+        return False
+    count, size = _count(database, files, Choice())
+    if count > _MOST_CHOSEN or size > _MOST_TEXT:
+        return False
+    sql = f"SELECT DISTINCT conditions FROM {_FILES}"  # noqa: S608 - a constant
+    return all(_are_conditions(text) for (text,) in database.execute(sql, bound).fetchall())
 
 
 def _moved(name: str) -> str:

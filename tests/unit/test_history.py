@@ -28,6 +28,7 @@ from isobench.storage import reader
 
 pytest.importorskip("duckdb", reason="the extra history is not installed")
 
+Run = Callable[..., Any]
 Write = Callable[..., Path]
 MACHINE = "0123456789ab"
 
@@ -264,6 +265,87 @@ def test_a_reader_survives_a_merge_at_the_same_time(
     assert len(store.rows()) == 4
 
 
+def _written_by_others(path: Path, change: str) -> None:
+    """Change the columns of a file of a store by what DuckDB writes after SELECT *."""
+    made = path.with_name("made")
+    duckdb_door.connection().execute(
+        f"COPY (SELECT {change} FROM read_parquet('{path}', hive_partitioning = false))"  # noqa: S608 - a test's
+        f" TO '{made}' (FORMAT parquet)"
+    )
+    made.replace(path)
+
+
+UNSOUND = {
+    "value": "* REPLACE (-1.0::DOUBLE AS value)",
+    "text": "* REPLACE (chr(27) || '[2J' AS target)",
+    "conditions": """* REPLACE ('{"kernel": 6}' AS conditions)""",
+    "schema": "* REPLACE (2::BIGINT AS schema), 'x' AS further",
+    "column": "*, 'x' AS further",
+    "type": "* REPLACE (blocks::VARCHAR AS blocks)",
+    "missing": "* EXCLUDE (status)",
+}
+
+
+@pytest.mark.parametrize("change", [*UNSOUND.values(), ""], ids=[*UNSOUND, "illegible"])
+def test_a_file_that_is_not_as_isobench_writes_it_is_left_alone_by_a_merge(
+    change: str, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_MOST_LOOSE", 2)
+    store.add([row(3, run="strange")])
+    (strange,) = store.folder.rglob("run-*.parquet")
+    if change:
+        _written_by_others(strange, change)
+    else:
+        strange.write_bytes(b"no Parquet at all")
+    before = strange.read_bytes()
+    for number in range(3):
+        assert store.add([row(3, run=f"r{number}")])
+        assert strange.exists()
+    assert strange.read_bytes() == before
+    (merged,) = strange.parent.glob("runs-*.parquet")
+    assert set(strange.parent.glob("*.parquet")) == {strange, merged}
+    strange.unlink()
+    assert [one.run for one in store.rows()] == ["r0", "r1", "r2"]
+
+
+@pytest.mark.parametrize("is_in_the_way", [False, True], ids=["illegible", "folder"])
+def test_a_run_is_added_whatever_becomes_of_the_merge_after_it(
+    is_in_the_way: bool, isobench: Run, synthetic: Write, store: Store
+) -> None:
+    store.add([row(3)])
+    (damaged,) = store.folder.rglob("run-*.parquet")
+    damaged.unlink()
+    if is_in_the_way:
+        damaged.mkdir()
+    else:
+        damaged.write_bytes(b"no Parquet at all")
+    (machine,) = store.folder.glob("machine=*")
+    path = synthetic({("docker", "cpu.sieve"): 1.5})
+    own = entry.rows_of(reader.load(path))[0]
+    # The months before the one of the run are merged, as it is the first of its month.
+    month = machine.rename(machine.with_name(f"machine={own.machine}")) / damaged.parent.name
+    store.add([row(4, machine=own.machine)])
+    done = isobench("history", "add", path, "--store", store.folder)
+    assert done.code == 0
+    assert "1 run added" in done.out
+    assert f"{month / damaged.name}" in done.err
+    assert (month / damaged.name).exists()
+    assert not isobench("history", "add", path, "--store", store.folder).err
+    assert "had been added before" in isobench("history", "add", path, "--store", store.folder).out
+
+
+def test_pruning_keeps_the_columns_of_a_newer_version(store: Store) -> None:
+    for night in range(3):
+        store.add([row(night)])
+    (month,) = {path.parent for path in store.folder.rglob("run-*.parquet")}
+    store._merge(month, sorted(month.glob("run-*.parquet")))
+    (merged,) = month.glob("*.parquet")
+    _written_by_others(merged, "*, 'x' AS further")
+    assert store.prune(row(2).started) == 2
+    found = duckdb_door.connection().sql(f"FROM '{merged}' SELECT run, further").fetchall()
+    assert found == [("run-2", "x")]
+
+
 def test_names_from_a_strangers_run_do_not_leave_the_store(store: Store) -> None:
     store.add([row(0, run="../../../etc/x; DROP TABLE 'y' --")])
     assert [one.run for one in store.rows()] == ["../../../etc/x; DROP TABLE 'y' --"]
@@ -497,8 +579,6 @@ def test_a_night_that_is_noisy_by_its_own_errors_needs_a_larger_difference() -> 
 
 # ---- the commands
 
-Run = Callable[..., Any]
-
 
 @pytest.mark.parametrize("is_merged", [False, True])
 def test_a_complete_run_takes_the_place_of_its_own_beginning(store: Store, is_merged: bool) -> None:
@@ -570,8 +650,7 @@ def test_a_run_whose_replacement_is_killed_is_there_as_it_was_or_as_it_is(
     (month,) = {path.parent for path in store.folder.rglob("run*.parquet")}
     store._merge(month, sorted(month.glob("run*.parquet")))
     (merged,) = month.glob("run*.parquet")
-    (count,) = duckdb_door.connection().execute(f"SELECT count(*) FROM '{merged}'").fetchone() or ()
-    assert count == len(new) + 1
+    assert len(duckdb_door.connection().sql(f"FROM '{merged}'").fetchall()) == len(new) + 1
 
 
 def test_a_file_of_a_run_without_rows_is_not_the_run(store: Store) -> None:
