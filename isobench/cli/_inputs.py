@@ -228,9 +228,25 @@ def runs_at(names: Sequence[str]) -> list["Run"]:
 
     UsageError: a name is not a run, or a pattern matches none.
     """
-    import glob
+    return [run_in(path) for path in paths_of_runs(names)]
 
+
+def run_in(path: Path) -> "Run":
+    """Return the run in a folder or zip, with notes on what it lacks. UsageError: it is no run."""
     from isobench.storage import reader
+
+    warn_if_running(path)
+    run = reader.load(path)
+    warn_of_losses(run)
+    return run
+
+
+def paths_of_runs(names: Sequence[str]) -> list[Path]:
+    """Return the paths that `names` name: folders, zips, patterns, or "latest".
+
+    UsageError: a pattern matches none.
+    """
+    import glob
 
     found: list[Path] = []
     for name in names:
@@ -246,9 +262,4 @@ def runs_at(names: Sequence[str]) -> list["Run"]:
             if not matched:
                 raise UsageError(f"no run matches {name!r}", hint="name the folders of runs")
             found += matched
-    for path in found:
-        warn_if_running(path)
-    runs = [reader.load(path) for path in found]
-    for run in runs:
-        warn_of_losses(run)
-    return runs
+    return found

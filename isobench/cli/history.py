@@ -1,14 +1,14 @@
 """`isobench history`: a store of runs, their series and change points."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from isobench.cli._exits import HISTORY_FAILURES, REGRESSED, refuse_unknown
-from isobench.cli._inputs import runs_at, store_at
+from isobench.cli._inputs import paths_of_runs, run_in, store_at
 from isobench.cli._options import document_options, fail_on_option, store_option, workloads_option
 from isobench.cli._outputs import publish, refuse_target, refuse_unwritable
 from isobench.cli._progress import note, say
@@ -52,23 +52,53 @@ def add(names: Sequence[str], store: Path | None, link: str) -> None:
     """Add runs: folders, zips, patterns or "latest" (the default).
 
     A run that the store has already is left alone, unless it was incomplete and is complete now.
+    One that cannot be used is named, and the others are added.
+    """
+    _check_link(link)
+    kept = store_at(store)
+    unusable: list[Path] = []
+    added = there = 0
+    # One by one: many runs at once would need much memory.
+    for path in paths_of_runs(names or ["latest"]):
+        for rows in _usable(path, kept, link or str(path.absolute()), unusable):
+            is_new = kept.add(rows)
+            added += is_new
+            there += not is_new
+    already = f"; {counted(there, 'run')} had been added before" if there else ""
+    others = f"; {counted(len(unusable), 'run')} cannot be used" if unusable else ""
+    say(f"{counted(added, 'run')} added to {kept.folder}{already}{others}")
+    for fault, hint in kept.unmerged.items():
+        note(fault, hint=hint)
+    if unusable:
+        sys.exit(UsageError.exit_code)
+
+
+def _usable(
+    path: Path, store: "Store", link: str, unusable: list[Path]
+) -> "Iterator[Sequence[Row]]":
+    """Yield the rows of a run, and of the runs that confirm it. Those that the store could not have
+    are named and added to `unusable`.
     """
     from isobench.history import entry
     from isobench.storage import reader
 
-    _check_link(link)
-    kept = store_at(store)
-    added = there = 0
-    for run in runs_at(names or ["latest"]):
-        further = (reader.load(run.path, part) for part in reader.confirmations(run.path))
-        for one in (run, *further):
-            is_new = kept.add(entry.rows_of(one, link=link or str(run.path.absolute())))
-            added += is_new
-            there += not is_new
-    already = f"; {counted(there, 'run')} had been added before" if there else ""
-    say(f"{counted(added, 'run')} added to {kept.folder}{already}")
-    for fault, hint in kept.unmerged.items():
-        note(fault, hint=hint)
+    def rows_in(part: str) -> "Sequence[Row]":
+        run = reader.load(path, part) if part else run_in(path)
+        rows = entry.rows_of(run, link=link)
+        store.check_run(rows)
+        return rows
+
+    parts = [""]  # those of its confirmations follow when the run itself has been read
+    for part in parts:
+        try:
+            rows = rows_in(part)
+            if not part:
+                parts += reader.confirmations(path)
+        except UsageError as error:
+            note(str(error), hint=error.hint)
+            unusable.append(path / part)  # not the error, which keeps the run
+        else:
+            yield rows
 
 
 def _check_link(link: str) -> None:

@@ -369,11 +369,7 @@ class Store:
         before it was. Return whether anything was added. UsageError: it cannot be written.
         """
         first = rows[0]
-        if not _are_conditions(first.conditions):  # what is not read later is not written either
-            raise UsageError(
-                f"run {first.run} describes its machine by what is no text",
-                hint="add a run of isobench",
-            )
+        self.check_run(rows)
         folder = self._partition(first)
         path = folder / f"{_ONE}{_name(first.run)}.parquet"
         try:
@@ -398,6 +394,18 @@ class Store:
         except OSError as error:
             raise self._unwritable(error) from None
         return True
+
+    def check_run(self, rows: Sequence[Row]) -> None:
+        """Check that a store can have the rows of a run. UsageError: what is not read later is not
+        written either.
+        """
+        first = rows[0]
+        if not _are_conditions(first.conditions):
+            raise UsageError(
+                f"run {first.run} describes its machine by what is no text",
+                hint="add a run of isobench",
+            )
+        self._partition(first)
 
     def _partition(self, row: Row) -> Path:
         # Both come from a file that anybody may have sent.

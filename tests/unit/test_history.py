@@ -1,14 +1,17 @@
 """The history: what is kept of a run, the store on the disk, series, change points, alarms."""
 
 import errno
+import gc
 import json
 import math
 import os
 import random
+import shutil
 import stat
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -731,6 +734,46 @@ def test_a_link_is_a_short_address_of_the_web(
     assert done.code == 2
     assert why in done.err
     assert not (tmp_path / "s").exists()
+
+
+def test_runs_are_added_one_by_one_and_those_that_cannot_be_used_are_named(
+    isobench: Run, synthetic: Write, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = [synthetic(name=f"r{number}", about={"id": f"r{number}"}) for number in range(4)]
+    (paths[1] / "records.jsonl").write_bytes(b"")
+    (paths[2] / "run.json").write_text("{")
+    load, loaded, known = reader.load, [], []
+
+    def watched(path: Path, part: str = "") -> Any:
+        gc.collect()
+        assert not [run for run in loaded if run() is not None]  # no run before it is kept
+        known.append(len(store.rows()) if store.exists else 0)
+        run = load(path, part)
+        loaded.append(weakref.ref(run.samples))
+        return run
+
+    monkeypatch.setattr(reader, "load", watched)
+    done = isobench("history", "add", *paths, "--store", store.folder)
+    assert done.code == 2
+    assert "2 runs added" in done.out
+    assert "2 runs cannot be used" in done.out
+    assert f"{paths[1]} has no block with a value" in done.err
+    assert f"{paths[2]}: run.json" in done.err
+    each = len(store.rows()) // 2
+    assert known == [0, each, each, each]
+    assert {one.run for one in store.rows()} == {"r0", "r3"}
+
+
+def test_a_run_is_added_without_its_confirmation_that_cannot_be_used(
+    isobench: Run, synthetic: Write, store: Store
+) -> None:
+    path = synthetic(about={"id": "first"})
+    shutil.copytree(path, path / "confirm")
+    (path / "confirm" / "records.jsonl").write_bytes(b"")
+    done = isobench("history", "add", path, "--store", store.folder)
+    assert done.code == 2
+    assert f"{path}/confirm has no block with a value" in done.err
+    assert {one.run for one in store.rows()} == {"first"}
 
 
 def test_an_export_that_cannot_be_written_leaves_a_regression_its_exit_code(
