@@ -131,7 +131,7 @@ def refuse_empty(side: AnalysedSide) -> None:
         if analysis.run.samples.empty or not analysis.blocks:
             raise UsageError(
                 f"{analysis.run.path} has no block with a value: it ended before it measured",
-                hint="isobench run --resume continues it, or name another run",
+                hint=f"{analysis.run.way_on}; or name another run",
             )
 
 

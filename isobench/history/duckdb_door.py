@@ -52,6 +52,15 @@ def connection() -> "duckdb.DuckDBPyConnection":
     return found
 
 
+def takes(path: Path) -> bool:
+    """Return whether DuckDB can have a path: its texts are UTF-8, as paths need not be."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def quoted(path: Path) -> str:
     """Return a path for a literal of SQL, without its quotes."""
     return str(path).replace("'", "''")

@@ -109,7 +109,7 @@ def rows_of(run: Run, *, link: str = "") -> tuple[Row, ...]:
     if run.samples.empty or not analysis.blocks:
         raise UsageError(
             f"{run.path} has no block with a value: it ended before it measured",
-            hint=f"isobench run --resume {run.path} continues it",
+            hint=run.way_on,
         )
     moment = moment_of(metadata.started)
     if moment is None or moment.year < _FIRST_YEAR:

@@ -167,6 +167,11 @@ class Store:
                 f"{folder}: the path of a store must have no *, ?, [, ], {{ or }}",
                 hint="name another folder with --store",
             )
+        if not duckdb_door.takes(folder):
+            raise UsageError(
+                f"{folder}: the path of a store must be UTF-8",
+                hint="name another folder with --store",
+            )
         self.folder = folder
         self.unmerged: dict[str, str] = {}
         """What `add` could not put in order beside a run that it has written, with hints."""
@@ -342,6 +347,10 @@ class Store:
             raise UsageError(
                 f"{target}: the ending says the format: {', '.join(forms)}",
                 hint=f"{target.stem}.parquet",
+            )
+        if not duckdb_door.takes(target):
+            raise UsageError(
+                f"{target}: the path of an export must be UTF-8", hint="name another file"
             )
         rows = self.rows(choice)
         work = target.parent / f"{_UNFINISHED}{secrets.token_hex(8)}"

@@ -6,6 +6,7 @@ the file and the place in it. No other module checks again.
 
 import contextlib
 import dataclasses
+import shlex
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -112,6 +113,14 @@ class Run:
         gaps = max((gap.block for gap in self.gaps), default=0)
         lost = max(self.losses.blocks, default=0)
         return max(gaps, lost, 0 if self.samples.empty else int(self.samples["block"].max()))
+
+    @property
+    def way_on(self) -> str:
+        """What to do where this run has no value: continue it, if --resume can."""
+        if self.metadata.complete or not self.plan.blocks:
+            return "begin a new run: isobench run"
+        first = "" if self.path.is_dir() else "unpack the zip; then, with its folder, "
+        return f"{first}isobench run --resume {shlex.quote(str(self.path))} continues it"
 
 
 def load(path: Path, part: str = "") -> Run:

@@ -140,10 +140,25 @@ def test_a_machine_is_its_cpu_cores_memory_and_hypervisor_and_not_its_kernel() -
 
 
 def test_a_run_that_measured_nothing_is_refused(synthetic: Write) -> None:
-    path = synthetic()
+    path = synthetic(name="a run", about={"interrupted": True})
     (path / "records.jsonl").write_bytes(b"")
-    with pytest.raises(UsageError, match="no block with a value"):
+    with pytest.raises(UsageError, match="no block with a value") as caught:
         entry.rows_of(reader.load(path))
+    assert caught.value.hint == f"isobench run --resume '{path}' continues it"
+    packed = shutil.make_archive(str(path), "zip", path)
+    with pytest.raises(UsageError, match="no block with a value") as caught:
+        entry.rows_of(reader.load(Path(packed)))
+    assert caught.value.hint.startswith("unpack the zip; then, with its folder, isobench run")
+
+
+def test_a_run_that_ended_in_its_trial_is_begun_again(synthetic: Write, isobench: Run) -> None:
+    path = synthetic(about={"interrupted": True})
+    (path / "records.jsonl").write_bytes(b"")
+    (path / "plan.json").unlink()
+    with pytest.raises(UsageError, match="no block with a value") as caught:
+        entry.rows_of(reader.load(path))
+    assert caught.value.hint == "begin a new run: isobench run"
+    assert caught.value.hint in isobench("run", "--resume", path).err
 
 
 # ---- the store
@@ -380,6 +395,20 @@ def test_an_export_of_another_ending_is_refused(store: Store, tmp_path: Path) ->
     store.add([row(0)])
     with pytest.raises(UsageError, match=r"\.parquet, \.csv, \.jsonl"):
         store.export(tmp_path / "rows.xls", Choice())
+
+
+def test_a_path_that_duckdb_cannot_have_is_refused_before_anything_is_made(
+    isobench: Run, synthetic: Write, store: Store, tmp_path: Path
+) -> None:
+    place = tmp_path / os.fsdecode(b"a\xff")
+    done = isobench("history", "add", synthetic(), "--store", place)
+    assert done.code == 2
+    assert "the path of a store must be UTF-8" in done.err
+    assert "--store" in done.err
+    assert not place.exists()
+    store.add([row(0)])
+    with pytest.raises(UsageError, match="must be UTF-8"):
+        store.export(place / "rows.csv", Choice())
 
 
 def test_a_folder_without_a_store_is_refused(tmp_path: Path) -> None:

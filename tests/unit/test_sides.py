@@ -86,8 +86,10 @@ def test_no_cell_in_common_says_what_there_is(make_run: MakeRun) -> None:
 
 
 def test_a_run_that_ended_before_it_measured_is_refused(make_run: MakeRun) -> None:
-    with pytest.raises(UsageError, match="no block with a value"):
+    with pytest.raises(UsageError, match="no block with a value") as caught:
         compared(make_run(), make_run(blocks=0))
+    # It has no plan either, without which --resume refuses it.
+    assert caught.value.hint == "begin a new run: isobench run; or name another run"
 
 
 def test_a_cell_of_one_side_is_listed_with_the_gap_of_the_other(make_run: MakeRun) -> None:
