@@ -353,16 +353,16 @@ class Store:
                 f"{target}: the path of an export must be UTF-8", hint="name another file"
             )
         rows = self.rows(choice)
-        work = target.parent / f"{_UNFINISHED}{secrets.token_hex(8)}"
         try:
+            place = bounded.replaceable(target)
+            work = place.parent / f"{_UNFINISHED}{secrets.token_hex(8)}"
             work.mkdir()
             try:
                 source, made = work / "rows.jsonl", work / f"rows{target.suffix}"
-                bounded.check_replaceable(target)
                 clean = redacted(rows)
                 _write_lines(source, map(_as_cells, clean) if target.suffix == ".csv" else clean)
                 self._copy(_relation(source), made, form=form)
-                bounded.publish(made, target)
+                bounded.publish(made, place)
             finally:
                 shutil.rmtree(work)
         except OSError as error:

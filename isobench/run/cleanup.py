@@ -15,8 +15,12 @@ from isobench.plugins.registry import Registry
 CLEAN: Final = "isobench clean --stale removes what is left"
 BRIEF: Final = 20.0
 """Seconds that a sweep may take before and after a run."""
-_AFTER_PROBES: Final = 3.0
-"""The same after an interruption of probes: an engine that does not answer may be the reason."""
+_AFTER_PROBES: Final = 8.0
+"""The same after an interruption of probes: an engine that does not answer may be the reason.
+
+On a busy machine, Podman took more than 3 s to say what it had, and a pod stayed until the next
+start.
+"""
 _BETWEEN: Final = 0.2
 """Seconds between two sweeps after an interruption."""
 

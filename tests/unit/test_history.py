@@ -391,6 +391,15 @@ def test_rows_are_exported(ending: str, store: Store, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
+def test_a_link_stays_and_leads_to_the_export(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "there").touch()
+    (tmp_path / "link.jsonl").symlink_to("there")
+    store.add([row(0)])
+    assert store.export(tmp_path / "link.jsonl", Choice()) == 1
+    assert (tmp_path / "link.jsonl").is_symlink()
+    assert (tmp_path / "there").read_text().count("\n") == 1
+
+
 def test_an_export_of_another_ending_is_refused(store: Store, tmp_path: Path) -> None:
     store.add([row(0)])
     with pytest.raises(UsageError, match=r"\.parquet, \.csv, \.jsonl"):
