@@ -10,7 +10,7 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -1502,10 +1502,19 @@ def test_an_interruption_of_the_report_says_how_to_write_it(
     assert watcher.said[-1].startswith("No report was written: isobench report ")
 
 
+@pytest.fixture
+def hears_ctrl_c() -> Iterator[None]:
+    """A shell's background job ignores Ctrl-C, and so do its children."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def press_ctrl_c() -> None:
     os.kill(os.getpid(), signal.SIGINT)
 
 
+@pytest.mark.usefixtures("hears_ctrl_c")
 def test_an_interruption_after_the_last_block_leaves_a_complete_run(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -1546,6 +1555,7 @@ def answering(
     return asked
 
 
+@pytest.mark.usefixtures("hears_ctrl_c")
 def test_a_report_whose_writing_is_interrupted_is_written_anew(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -1558,6 +1568,7 @@ def test_a_report_whose_writing_is_interrupted_is_written_anew(
     assert outcome.summary["run"]["complete"] is True
 
 
+@pytest.mark.usefixtures("hears_ctrl_c")
 @pytest.mark.parametrize("at", ["", "block 2:"])
 def test_a_second_interruption_ends_the_writing_of_the_report(
     at: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
