@@ -212,7 +212,7 @@ def test_after_kill_9_the_next_command_clears_up(isobench: Command, able: Able, 
 
 
 def test_the_time_limit_ends_a_run_with_124_and_a_report(isobench: Command) -> None:
-    ran = isobench("run", "-t", "namespaces", "-w", "cpu", "--blocks", "60", "--timeout", "6s")
+    ran = isobench("run", "-t", "namespaces", "-w", "cpu", "--blocks", "900", "--timeout", "20s")
     assert ran.code == 124
     assert ran.summary()["run"]["interrupted"]
     assert (ran.latest / "report.html").exists()
