@@ -70,7 +70,7 @@ def test_targets_lists_every_plug_in_and_whose_fault_each_is(hostile: With) -> N
 
 def test_a_probe_that_hangs_is_waited_for_no_longer_than_a_minute(hostile: With) -> None:
     row = rows(hostile("hostile-import-hangs"))["hostile-probe-hangs"]
-    assert row["what"] == "the plug-in is broken: probe did not end within 60 s"
+    assert row["what"].startswith("the plug-in is broken: probe did not end within 60 s")
     assert WHOSE in row["hint"]
 
 
