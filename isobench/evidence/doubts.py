@@ -378,12 +378,13 @@ def of_blocks(health: Sequence[BlockHealth], invalid: int) -> tuple[Doubt, ...]:
     if not health or len(noisy) <= invalid:
         return ()
     worst = max((block.steal_percent or 0 for block in noisy), default=0)
+    again = "1 was" if invalid == 1 else f"{invalid} were"
     return (
         Doubt(
             code="noisy-host",
             detail=(
                 f"{len(noisy)} of {len(health)} blocks broke a rule for a quiet host"
-                f" (steal up to {worst:g} %); {invalid} were measured again, the others count"
+                f" (steal up to {worst:g} %); {again} measured again, the others count"
             ),
             advice="measure on a quieter machine, or trust the interval, which the noise widens",
         ),

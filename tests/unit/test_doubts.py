@@ -187,7 +187,7 @@ def test_noisy_blocks_that_had_to_be_kept_are_counted_with_the_worst_steal() -> 
     assert doubt.code == "noisy-host"
     assert "2 of 3 blocks" in doubt.detail
     assert "up to 12.25 %" in doubt.detail
-    assert "1 were measured again" in doubt.detail
+    assert "1 was measured again" in doubt.detail
 
 
 def test_drift_is_reported_with_its_sign_and_bounds() -> None:
