@@ -6,8 +6,11 @@ from collections.abc import Iterable
 from typing import Final
 
 _FOLDER: Final = ("-o", "--output")
-LATEST_RESUMED: Final = "isobench run --resume"
-"""The command that resumes the latest run."""
+
+
+def resume(folder: str) -> str:
+    """Return the command that resumes the run in a folder; empty: the latest run."""
+    return f"isobench run --resume {shlex.quote(folder)}" if folder else "isobench run --resume"
 
 
 def resume_command(argv: Iterable[str] | None) -> str:
@@ -16,8 +19,7 @@ def resume_command(argv: Iterable[str] | None) -> str:
 
     Without a folder, --resume takes the latest run of those that have no folder of the user's.
     """
-    folder = named_folder(argv)
-    return f"{LATEST_RESUMED} {shlex.quote(folder)}" if folder else LATEST_RESUMED
+    return resume(named_folder(argv))
 
 
 def named_folder(argv: Iterable[str] | None) -> str:

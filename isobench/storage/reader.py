@@ -6,7 +6,6 @@ the file and the place in it. No other module checks again.
 
 import contextlib
 import dataclasses
-import shlex
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -91,7 +90,7 @@ class Run:
         found = Path(named) if named else self.path.parent / "latest"
         if not self.path.is_dir() or found.resolve() != self.path.resolve():
             return ""
-        return commands.resume_command(self.metadata.argv)
+        return commands.resume(named)
 
     @property
     def lost_blocks(self) -> frozenset[int]:
@@ -120,7 +119,7 @@ class Run:
         if self.metadata.complete or not self.plan.blocks:
             return "begin a new run: isobench run"
         first = "" if self.path.is_dir() else "unpack the zip; then, with its folder, "
-        return f"{first}isobench run --resume {shlex.quote(str(self.path))} continues it"
+        return f"{first}{commands.resume(str(self.path))} continues it"
 
 
 def load(path: Path, part: str = "") -> Run:

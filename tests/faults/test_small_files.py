@@ -35,16 +35,6 @@ from tests.unit.test_history import row
 CLAIM = {"id": "mine", "quote": "q", "kind": "order", "technology": "containerization"}
 
 
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return damage.run(tmp_path_factory.mktemp("small") / "base")
-
-
-@pytest.fixture
-def run(base: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(base, tmp_path / "run"))
-
-
 # ---- claims --------------------------------------------------------------------------------------
 
 

@@ -32,21 +32,10 @@ from isobench.report import history as words
 from isobench.report import sheet, trend
 from isobench.storage import bundle, reader, writer
 from isobench.targets.machines.ssh import SshTarget
-from tests.faults import damage
 from tests.unit.test_history import row
 
 pytestmark = pytest.mark.timeout(180)
 HOSTILE = "\x1b]0;title\x07\u202e"
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return damage.run(tmp_path_factory.mktemp("strangers") / "base")
-
-
-@pytest.fixture
-def run(base: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(base, tmp_path / "run"))
 
 
 def called(*argv: object, **options: Any) -> subprocess.CompletedProcess[str]:

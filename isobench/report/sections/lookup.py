@@ -2,9 +2,9 @@
 
 import functools
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, TypeVar
 
 from isobench.model import FEW_CODES, TIME, Metric, Status, Technology
 from isobench.model.wording import level_text, series_text
@@ -23,6 +23,7 @@ from isobench.storage.schema import (
 )
 from isobench.workloads import classes
 
+_T = TypeVar("_T")
 START_CLASS: Final = classes.START_UP
 REFERENCE: Final = "native"
 _NARROW: Final = 0.1
@@ -297,26 +298,17 @@ class Lookup:
     @functools.cached_property
     def cells_by_row(self) -> Mapping[str, Sequence[Figure]]:
         """The cells of each row: of a workload, or of one of its other metrics."""
-        found: dict[str, list[Figure]] = {}
-        for cell in self.cells.values():
-            found.setdefault(cell.place, []).append(cell)
-        return found
+        return _grouped(self.cells.values(), lambda cell: cell.place)
 
     @functools.cached_property
     def cells_by_class(self) -> Mapping[str, Sequence[Figure]]:
         """The cells of each class of workloads that has any."""
-        found: dict[str, list[Figure]] = {}
-        for cell in self.cells.values():
-            found.setdefault(cell.group, []).append(cell)
-        return found
+        return _grouped(self.cells.values(), lambda cell: cell.group)
 
     @functools.cached_property
     def warmup_profiles(self) -> Mapping[str, Sequence[WarmupSummary]]:
         """The warm-up profiles of each workload."""
-        found: dict[str, list[WarmupSummary]] = {}
-        for one in self.summary.warmup_profiles:
-            found.setdefault(one.workload, []).append(one)
-        return found
+        return _grouped(self.summary.warmup_profiles, lambda one: one.workload)
 
     @functools.cached_property
     def averaged(self) -> frozenset[str]:
@@ -330,10 +322,7 @@ class Lookup:
 
     @functools.cached_property
     def _classes(self) -> Mapping[str, Sequence[Workload]]:
-        found: dict[str, list[Workload]] = {}
-        for workload in self.workloads:
-            found.setdefault(workload.group, []).append(workload)
-        return found
+        return _grouped(self.workloads, lambda workload: workload.group)
 
     def of_class(self, group: str) -> tuple[Workload, ...]:
         """Return the workloads of a class."""
@@ -416,6 +405,14 @@ def _row_of_metric(workload: Workload, metric: Metric) -> Workload:
         summary=f"{metric.fact}, in {metric.unit.in_answers}: {metric.better} is better",
         metric=metric,
     )
+
+
+def _grouped(every: Iterable[_T], key: Callable[[_T], str]) -> dict[str, list[_T]]:
+    """Return items by a key, in their order."""
+    found: dict[str, list[_T]] = {}
+    for one in every:
+        found.setdefault(key(one), []).append(one)
+    return found
 
 
 def _workloads(summary: Summary) -> tuple[Workload, ...]:
