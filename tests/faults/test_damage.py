@@ -28,21 +28,9 @@ SEEDS = 40
 
 
 @pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small run without damage."""
-    return damage.run(tmp_path_factory.mktemp("damage") / "base")
-
-
-@pytest.fixture(scope="module")
 def rounds(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run whose payloads took turns."""
     return damage.in_rounds(damage.run(tmp_path_factory.mktemp("damage") / "rounds"))
-
-
-@pytest.fixture
-def run(base: Path, tmp_path: Path) -> Path:
-    """A copy of it to damage."""
-    return Path(shutil.copytree(base, tmp_path / "run"))
 
 
 def rows(run: Path) -> list[bytes]:
