@@ -14,17 +14,22 @@ pytestmark = pytest.mark.live
 STARTS = ("-w", "startup.cold,startup.warm", "--min-time", "0.004s")
 
 
-def marked(pid: int) -> list[psutil.Process]:
-    """Return what belongs to an isobench of this number, by environment or by arguments."""
-    found = []
+def marked(pid: int) -> dict[int, list[str]]:
+    """Return what belongs to an isobench of this number, by environment or by arguments.
+
+    Each process with the arguments that it was found with: it may have ended when this returns.
+    """
+    found = {}
     for process in psutil.process_iter():
         try:
-            said = [process.environ().get("ISOBENCH_TIED", ""), *process.cmdline()]
+            arguments = process.cmdline()
+            said = [process.environ().get("ISOBENCH_TIED", ""), *arguments]
             if process.status() != psutil.STATUS_ZOMBIE and any(f"-{pid}-" in s for s in said):
-                found.append(process)
+                found[process.pid] = arguments
         except (psutil.Error, OSError):
             continue
-    return [process for process in found if process.pid != pid]
+    found.pop(pid, None)
+    return found
 
 
 def test_a_run_says_how_it_starts_programs_and_what_that_takes(
@@ -56,7 +61,7 @@ def test_a_run_that_is_killed_among_its_starts_leaves_no_process(
     able(name)
     process = isobench.start("run", "-t", name, *STARTS, "--blocks", "50")
     end = time.monotonic() + 120
-    while not any("-_spawn" in (each.cmdline() or [""])[0] for each in marked(process.pid)):
+    while not any("-_spawn" in "".join(each[:1]) for each in marked(process.pid).values()):
         assert time.monotonic() < end
         assert process.poll() is None
         time.sleep(0.01)

@@ -71,8 +71,12 @@ def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
 
 def watcher_of(session: uml._Session) -> psutil.Process:
     """What the launcher has left beside the kernel, which is the first process itself."""
-    found = psutil.Process(session.machine.process.pid).children()
-    (watcher,) = [child for child in found if "guard" in child.cmdline()]
+    found = []
+    for child in psutil.Process(session.machine.process.pid).children():
+        with contextlib.suppress(psutil.Error):
+            if "guard" in child.cmdline():
+                found.append(child)
+    (watcher,) = found
     return watcher
 
 

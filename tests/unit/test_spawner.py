@@ -67,11 +67,12 @@ def shell(script: str, *words: str, timeout: float = 60) -> Completed:
 
 def running() -> list[psutil.Process]:
     """Return the spawners of this process."""
-    return [
-        each
-        for each in psutil.Process().children()
-        if (each.cmdline() or [""])[0].endswith("-_spawn")
-    ]
+    found = []
+    for each in psutil.Process().children():
+        with contextlib.suppress(psutil.Error):
+            if "".join(each.cmdline()[:1]).endswith("-_spawn"):
+                found.append(each)
+    return found
 
 
 def children() -> set[int]:
