@@ -3,11 +3,12 @@
 import contextlib
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Final
 
-_INTERRUPTIONS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM)
+_FROM_USERS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_INTERRUPTIONS: Final = (*_FROM_USERS, signal.SIGALRM)
 
 
 @contextlib.contextmanager
@@ -38,3 +39,45 @@ def uninterrupted() -> Iterator[None]:
             signal.signal(number, handler)
         for caught in arrived:
             signal.raise_signal(caught)
+
+
+@contextlib.contextmanager
+def first_postponed(tell: Callable[[], None]) -> Iterator[None]:
+    """Let the first interruption in this context only `tell`; the next one raises its exception.
+
+    For work that the user would miss and that cannot be begun again: it may import, and an import
+    that was broken off fails from then on. `tell` is called in a thread, since a handler may run
+    while the main thread is printing; it has ended when the context ends. In other threads than the
+    main one, where no handler runs, this does nothing.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    telling = threading.Thread(target=tell, daemon=True)
+    before: dict[int, Callable[[int, FrameType | None], object]] = {}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def note(number: int, frame: FrameType | None) -> None:
+        restore()
+        # Another signal may have arrived since this function began.
+        if telling.ident is None:
+            telling.start()
+        # A handler may prepare for the next signal, as that of a terminal that is closed does.
+        with contextlib.suppress(KeyboardInterrupt):
+            before[number](number, frame)
+
+    try:
+        for number in _FROM_USERS:
+            known = signal.getsignal(number)
+            if callable(known):
+                before[number] = known
+                signal.signal(number, note)
+        yield
+    finally:
+        if telling.ident is None:
+            restore()
+        else:
+            telling.join()

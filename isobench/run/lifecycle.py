@@ -51,7 +51,7 @@ from isobench.run.pilot import (
 )
 from isobench.run.selection import Chosen
 from isobench.run.time_limit import TimeLimit
-from isobench.stats import sequential
+from isobench.stats import sequential, special
 from isobench.storage.schema import (
     FORMAT,
     CheckedExpectation,
@@ -184,6 +184,8 @@ class Lifecycle:
         from isobench.storage import reader, writer  # noqa: PLC0415 - pandas, which `isobench --help` must not wait for
 
         payloads = self.build(chosen)
+        with signals.uninterrupted():
+            special.load()
         # The budget is for measuring and starts here. Programs are built once and kept.
         self.began = time.monotonic()
         if resumed is None:
@@ -285,14 +287,19 @@ class Lifecycle:
         """Write the report; return it, and whether the command was interrupted. An interruption
         ends the writing only if it is not the first.
         """
-        try:
-            return write.answer(folder.path, folder.path, self.options.claims), interrupted
-        except KeyboardInterrupt:
-            if interrupted:
+
+        def first() -> None:
+            nonlocal interrupted
+            interrupted = True
+            self.observer.say("Interrupted: writing the report …")
+
+        with contextlib.nullcontext() if interrupted else signals.first_postponed(first):
+            try:
+                outcome = write.answer(folder.path, folder.path, self.options.claims)
+            except KeyboardInterrupt:
                 self.observer.say(f"No report was written: isobench report {folder.path} writes it")
                 raise
-        self.observer.say("Interrupted: writing the report …")
-        return self._answer(folder, interrupted=True)
+        return outcome, interrupted
 
     def _demand_readable(self) -> None:
         """Raise UsageError where no command could read the run when it has ended.
