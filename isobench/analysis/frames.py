@@ -232,9 +232,12 @@ class Frames:
         self, workload: WorkloadName, target: TargetName, native: TargetName
     ) -> host_time.HostCheck | None:
         own, others = (self.turns(workload, name) for name in (target, native))
-        pairs = [(own[block], others[block]) for block in sorted(own.keys() & others.keys())]
-        shares = np.array([one.share / other.share for one, other in pairs])
-        ratios = np.array([one.work / other.work for one, other in pairs])
+        blocks = sorted(own.keys() & others.keys())
+        pairs = [(own[block], others[block]) for block in blocks]
+        evened = (host_time.evened([turns[block] for block in blocks]) for turns in (own, others))
+        compared = [*zip(*evened, strict=True)]
+        shares = np.array([one.share / other.share for one, other in compared])
+        ratios = np.array([one.work / other.work for one, other in compared])
         wholes = np.array([one.reported / one.seen for one, _ in pairs])
         share, ratio, whole = (
             stats.estimate(np.log(found), level=host_time.LEVEL)
@@ -249,6 +252,7 @@ class Frames:
             way=host_time.way([one for one, _ in pairs]),
             whole=whole.ratio,
             whole_lower=whole.interval.low,
+            of_all=host_time.of_all(pairs),
             is_known=host_time.is_known(pairs),
         )
 

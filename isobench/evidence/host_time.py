@@ -9,8 +9,8 @@ must be native's share, however slow the target is.
 
 import math
 import statistics
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 ONE_LOOP: Final = "one-loop-turn"
@@ -28,6 +28,11 @@ but its payload.
 LEAST_SEEN: Final = 0.7
 """Nor where the payload reports a smaller part than this of the work, as the host sees it: also
 where the way is unknown, because a turn has few loops, and counts as work.
+"""
+LEAST_OF_ALL: Final = 0.6
+"""Nor where the payload reports a smaller part than this of all the time of its turns in all
+blocks, compared with native: whatever it answers for one loop, and in whichever blocks it hides its
+work. A way that is not too long takes a third.
 """
 LEAST_SHARE: Final = 0.9
 """A payload that reports a smaller part of the work than this, compared with native, is doubted."""
@@ -57,6 +62,8 @@ class HostCheck:
     """
     whole_lower: float
     """The lower bound of this part."""
+    of_all: float
+    """The part of all turns of all blocks that the payload reports, compared with native."""
     is_known: bool
     """Whether the way of requests and answers is known and short. Otherwise the host's time says
     nothing of the work.
@@ -69,9 +76,9 @@ class HostCheck:
 
     @property
     def is_hidden(self) -> bool:
-        """Whether the host sees too little of the work to confirm that a target is near-native."""
+        """Whether the host sees too little of the work to confirm what speaks for a target."""
         is_far = self.way > LONGEST_WAY and math.isfinite(self.way)
-        return is_far or self.share_upper < LEAST_SEEN
+        return is_far or self.share_upper < LEAST_SEEN or self.of_all < LEAST_OF_ALL
 
     @property
     def is_unseen(self) -> bool:
@@ -83,7 +90,7 @@ class HostCheck:
     @property
     def is_faster(self) -> bool:
         """Whether the host, too, saw that the target is faster than native."""
-        return self.is_known and self.ratio_upper < 1
+        return self.is_known and self.ratio_upper < 1 and not self.is_hidden
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +120,11 @@ class Turns:
         return math.inf if self.rest is None else (self._rests - self.untimed) / self.seen
 
     @property
+    def longest_rest(self) -> float:
+        """What the rest of a turn would be with the longest way."""
+        return (self.untimed + LONGEST_WAY * self.seen) / self.count
+
+    @property
     def work(self) -> float:
         """The host's time of a turn without the rest."""
         return max(self.seen - self._rests, 1.0) / self.count
@@ -133,6 +145,38 @@ def is_known(pairs: Collection[tuple[Turns, Turns]]) -> bool:
         return False
     middle = statistics.median(max(one.way_share, other.way_share) for one, other in pairs)
     return middle <= LONG_WAY
+
+
+def evened(turns: Sequence[Turns]) -> list[Turns]:
+    """Return the turns of a cell, by block, with no rest that stands out.
+
+    A target is free to answer late for one loop. Where it does so in a few blocks, next to nothing
+    is left of their turns, and they would hide what all the others show. So the rest of a block is
+    at most that of the middle block, or one with the longest way.
+    """
+    rests = [one.rest for one in turns if one.rest is not None]
+    middle = statistics.median(rests) if rests else 0.0
+    return [
+        one if one.rest is None else replace(one, rest=min(one.rest, max(middle, one.longest_rest)))
+        for one in turns
+    ]
+
+
+def of_all(pairs: Collection[tuple[Turns, Turns]]) -> float:
+    """Return the part of all turns of all blocks that a payload reports, compared with native's.
+
+    `pairs` are the turns of a cell and of native beside it. ValueError: there are none.
+    """
+    if not pairs:
+        message = "there are no turns"
+        raise ValueError(message)
+    own, others = ([one[side] for one in pairs] for side in (0, 1))
+    return _reported(own) / _reported(others)
+
+
+def _reported(turns: Collection[Turns]) -> float:
+    """Return the part of what the host saw that a payload reports."""
+    return sum(one.reported for one in turns) / sum(one.seen for one in turns)
 
 
 def way(turns: Collection[Turns]) -> float:

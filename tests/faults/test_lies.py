@@ -78,6 +78,28 @@ def late(line: bytes) -> bytes:
     return half(line)
 
 
+class SomeBlocks:
+    """Answers late for one loop in four of each nine visits, so that little is left of the turns of
+    these for the host; in all visits, works as many times as long as the clock sees as `hides` says
+    (0: not longer), or reports as small a part of its time as `reports` says.
+    """
+
+    def __init__(self, *, hides: float, reports: float) -> None:
+        self.hides, self.reports, self.visits, self.longest = hides, reports, 0, 0.0
+
+    def __call__(self, line: bytes) -> bytes:
+        if line.startswith(b'{"isobench":'):
+            self.visits += 1
+        if line.startswith(b'{"i":'):
+            taken = 1e-9 * int(json.loads(line)["ns"])
+            self.longest = max(self.longest, taken)
+            if b'"loops":1,' not in line:
+                threading.Event().wait(self.hides * taken)
+            elif self.visits % 9 < 4:
+                threading.Event().wait((1 + self.hides) * self.longest)
+        return scaled("ns", self.reports)(line)
+
+
 @dataclass(frozen=True, kw_only=True)
 class LyingTarget(NativeTarget):
     """A plain process of this host whose output is changed on its way."""
@@ -141,14 +163,16 @@ def _forget(_: bytes, /, at: int | None = None) -> None:
     pass
 
 
-def measured(change: Change, folder: Path, kind: type[LyingTarget] = LyingTarget) -> Summary:
+def measured(
+    change: Change, folder: Path, kind: type[LyingTarget] = LyingTarget, blocks: int = 5
+) -> Summary:
     """Return the summary of a short run of native and a target that lies."""
     options = RunOptions(
         targets=("liar",),
         workloads=(SIEVE,),
         budget=UNBOUNDED,
-        minimum_blocks=5,
-        maximum_blocks=5,
+        minimum_blocks=blocks,
+        maximum_blocks=blocks,
         leave_width=None,
         precision=0.0,
         output=folder,
@@ -207,6 +231,18 @@ def test_nothing_is_near_native_that_the_host_cannot_see(tmp_path: Path) -> None
     what, codes = status(measured(hidden, tmp_path / "run"))
     assert what != "near-native"
     assert what == "inconclusive" or "host-time" in codes
+
+
+@pytest.mark.parametrize(
+    ("hides", "reports"), [(2.0, 1.0), (0.0, 0.25)], ids=["three times as long", "a quarter"]
+)
+def test_late_answers_for_one_loop_in_some_blocks_hide_nothing(
+    hides: float, reports: float, tmp_path: Path
+) -> None:
+    liar = SomeBlocks(hides=hides, reports=reports)
+    what, codes = status(measured(liar, tmp_path / "run", blocks=18))
+    assert what == "unproven"
+    assert "host-time" in codes
 
 
 def test_output_that_arrives_at_the_end_is_unproven(tmp_path: Path) -> None:

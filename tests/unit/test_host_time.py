@@ -2,7 +2,7 @@
 
 import pytest
 
-from isobench.evidence.host_time import Turns, is_known
+from isobench.evidence.host_time import Turns, evened, is_known, of_all
 
 
 def turns(*, work: float, reported: float, way: float, untimed: float, count: int = 10) -> Turns:
@@ -43,3 +43,30 @@ def test_a_long_or_unknown_way_makes_the_host_know_nothing(bad: Turns) -> None:
     # One block of three is not the middle one.
     assert is_known([(bad, SHORT), (SHORT, SHORT), (SHORT, SHORT)])
     assert not is_known([])
+
+
+SLOW_ON_PURPOSE = turns(work=10, reported=300, way=990, untimed=75)
+THIRD = turns(work=1000, reported=300, way=10, untimed=75)
+
+
+def test_late_answers_for_one_loop_in_some_blocks_hide_nothing() -> None:
+    # Before, so little was left of the turns of those blocks that all of it seemed to be reported.
+    assert SLOW_ON_PURPOSE.share > 10
+    found = evened([SLOW_ON_PURPOSE] * 4 + [THIRD] * 5)
+    assert [one.share < 0.6 for one in found] == [True] * 9
+    assert found[4:] == [THIRD] * 5
+
+
+@pytest.mark.parametrize("bad", [UNKNOWN, turns(work=1000, reported=1000, way=50, untimed=1000)])
+def test_blocks_that_are_alike_are_left_as_they_are(bad: Turns) -> None:
+    assert evened([bad] * 3) == [bad] * 3
+    assert evened([SHORT, bad, SHORT])[0] == SHORT
+
+
+def test_work_that_is_hidden_in_some_blocks_is_seen_in_the_sum_of_all() -> None:
+    honest = turns(work=1000, reported=1000, way=10, untimed=250)
+    hiding = turns(work=10_000, reported=1000, way=10, untimed=250)
+    assert of_all([(honest, honest)] * 3) == pytest.approx(1)
+    assert of_all([(hiding, honest)] * 3 + [(honest, honest)] * 6) < 0.4
+    with pytest.raises(ValueError, match="no turns"):
+        of_all([])
