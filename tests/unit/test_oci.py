@@ -149,3 +149,27 @@ def test_an_image_of_the_users_with_payloads_is_isobenchs_and_follows_both(tmp_p
 def test_the_layer_for_another_image_has_payloads_and_scratch_alone(tmp_path: Path) -> None:
     names = set(members(oci.stage_layer(stage(tmp_path, p=b"x"))))
     assert names == {"isobench", "scratch", "isobench/p"}
+
+
+def test_what_an_engine_names_is_executed_only_where_nobody_else_could_have_written_it(
+    tmp_path: Path,
+) -> None:
+    ran = tmp_path / "ran"
+    runtime = tmp_path / "runc"
+    runtime.write_text(f"#!/bin/sh\ntouch {ran}\necho runc 1.2\necho more\n")
+    runtime.chmod(0o755)
+    assert oci.runtime_version(str(runtime)) == "runc 1.2"
+    ran.unlink()
+    runtime.chmod(0o777)
+    assert oci.runtime_version(str(runtime)) is None
+    assert not ran.exists()
+
+
+@pytest.mark.parametrize("program", ["", "\0x", "./runc", "no-such-runtime", "/" + "x" * 5000])
+def test_what_is_no_program_has_no_version(
+    program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "runc").write_text("#!/bin/sh\necho 1\n")
+    (tmp_path / "runc").chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    assert oci.runtime_version(program) is None

@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import re
+import shutil
 import tarfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -13,6 +14,7 @@ from enum import Enum
 from pathlib import Path
 from typing import ClassVar, Final, Self
 
+from isobench.config import trust
 from isobench.evidence import cpu_share
 from isobench.model import (
     Abi,
@@ -229,8 +231,16 @@ _EXPECTATIONS: Final = {
 
 
 def runtime_version(program: str) -> str | None:
-    """Return the first line of a runtime's `--version`, or None."""
-    return (processes.output_of([program, "--version"]) or "").partition("\n")[0] or None
+    """Return the first line of a runtime's `--version`; None where it has none, or is no program
+    that can be trusted.
+
+    An engine names it, and the engine may be another user's, or one behind a socket that leads to
+    another machine: it must not choose what is executed here.
+    """
+    found = shutil.which(program) if "\0" not in program else None
+    if found is None or not Path(found).is_absolute() or trust.distrust(Path(found)):
+        return None
+    return (processes.output_of([found, "--version"]) or "").partition("\n")[0] or None
 
 
 def witnessed(runtime: str, first_pid: object) -> Iterator[Evidence]:
