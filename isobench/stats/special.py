@@ -20,7 +20,7 @@ def load() -> None:
     """Import all of SciPy that isobench uses.
 
     An interrupted run still needs it, for its report, and an import that an interruption has broken
-    off fails for good: the half of SciPy that is loaded already does not fit what is loaded anew.
+    off fails for good: the half of SciPy that is loaded already does not fit the new half.
     """
     special()
     importlib.import_module("scipy.stats")
