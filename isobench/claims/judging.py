@@ -136,17 +136,22 @@ def judge(claim: Claim, cells: Sequence[CellFacts], targets: Sequence[TargetFact
     measured target has cells of the class and all support it, refuted if one cell refutes it,
     untested without cells. The status of the claim follows from these by the same rule. In a claim
     about evidence each fact is judged alone, and `axes` is empty.
+
+    A class and a technology stand for what the run measured of them. A workload or a target that
+    the claim names does not: without it the claim can be refuted, and not supported.
     """
     # Only targets with the status "measured" count: an unproven one may not be what its name says.
     subjects = [target for target in targets if _applies_to(claim, target)]
     measured = [target for target in subjects if target.status is TargetStatus.MEASURED]
     evident = claim.kind is ClaimKind.EVIDENCE
+    chosen = measured
     match claim.kind:
         case ClaimKind.EVIDENCE:
-            findings = list(_judge_facts(claim, measured))
+            findings = list(_judge_facts(claim, chosen))
         case ClaimKind.ENFORCEMENT:
             # A target that cannot set limits here shows nothing about whether they hold.
-            findings = list(_judge_limits(claim, [each for each in measured if each.limits]))
+            chosen = [each for each in measured if each.limits]
+            findings = list(_judge_limits(claim, chosen))
         case ClaimKind.CHECKSUM:
             # A target with wrong answers alone is not measured, and refutes the claim.
             wrong = {cell.target for cell in cells if cell.checks_equal is False}
@@ -157,7 +162,11 @@ def judge(claim: Claim, cells: Sequence[CellFacts], targets: Sequence[TargetFact
             ]
             findings = list(_judge_cells(claim, cells, chosen))
         case _:
-            findings = list(_judge_cells(claim, cells, measured))
+            findings = list(_judge_cells(claim, cells, chosen))
+    untried = _untried(claim, targets, chosen)
+    # Beside a technology, names only narrow it: it stands for what was measured of them.
+    if untried and not claim.technology:
+        findings += _of_untried(claim, untried, targets, list(_by_axis(findings)))
     axes = {
         axis: _combined([each.status for each in own]) for axis, own in _by_axis(findings).items()
     }
@@ -168,7 +177,7 @@ def judge(claim: Claim, cells: Sequence[CellFacts], targets: Sequence[TargetFact
         status=status,
         sentence=_untested(claim, targets)
         if untested
-        else _sentence(claim, findings, axes, _left_out(claim, targets)),
+        else _sentence(claim, findings, axes, list(_scope(claim, targets, untried))),
         axes={} if evident or claim.limits else axes,
         change=_change(claim, findings, status),
     )
@@ -194,6 +203,44 @@ def _applies_to(claim: Claim, target: TargetFacts) -> bool:
     )
 
 
+def _untried(
+    claim: Claim, targets: Sequence[TargetFacts], tried: Sequence[TargetFacts]
+) -> list[TargetName]:
+    """Return the targets that the claim names, and on which this run does not test it."""
+    names = {target.name for target in tried}
+    technologies = {target.name: {"technology": target.technology} for target in targets}
+    return [
+        name
+        for name in dict.fromkeys(claim.targets)
+        if name not in names
+        and condition.holds(claim.when, {"target": name, **technologies.get(name, {})})
+    ]
+
+
+def _of_untried(
+    claim: Claim,
+    names: Sequence[TargetName],
+    targets: Sequence[TargetFacts],
+    axes: Sequence[str],
+) -> Iterator[_Finding]:
+    """Yield a finding for each axis about targets that the claim names and that were not tested."""
+    known = {target.name: target for target in targets}
+    absent = [name for name in names if name not in known]
+    reasons = [f"no {' or '.join(absent)} in this run"] if absent else []
+    without = "no limits can be set in {} here" if claim.limits else "{} is no target of a claim"
+    reasons += [
+        _lack(name, [known[name]]) or without.format(name) for name in names if name in known
+    ]
+    for axis in axes:
+        yield _Finding(
+            axis=axis,
+            target=names[0],
+            status=_UNTESTED,
+            text=", ".join(reasons),
+            change=f"measuring {listed(list(names))}",
+        )
+
+
 def _failed(target: TargetFacts, wrong: Collection[TargetName]) -> bool:
     """Return whether a target gave wrong answers and no number."""
     return target.status is TargetStatus.FAILED and target.name in wrong
@@ -216,16 +263,20 @@ def _combined(statuses: Sequence[ClaimStatus]) -> ClaimStatus:
 
 
 def _judge_facts(claim: Claim, targets: Sequence[TargetFacts]) -> Iterator[_Finding]:
-    """Yield one finding for each fact that the claim names and each target."""
+    """Yield one finding for each fact that the claim names and each target.
+
+    Neither what is claimed nor what was seen distinguishes capital letters.
+    """
     relations = {"same", "unlike"}
-    for key, expected in (claim.evidence or {}).items():
+    for key, written in (claim.evidence or {}).items():
+        expected = written.lower()
         for target in targets:
-            seen = target.relations.get(key, "unknown")
+            seen = target.relations.get(key, "unknown").lower()
             if expected not in relations:  # the claim states a value and not a relation
                 seen = target.values.get(key, seen)
             if seen == "unknown":
                 status = _UNTESTED
-            elif expected in {seen, seen.lower()} or seen == expected.lower():
+            elif seen == expected:
                 status = _SUPPORTED
             elif (seen in relations) != (expected in relations):
                 # A value is claimed and only the relation is known, or the other way round.
@@ -235,14 +286,14 @@ def _judge_facts(claim: Claim, targets: Sequence[TargetFacts]) -> Iterator[_Find
             text = f"{_relation_words(seen)} in {target.name}"
             if seen == "unknown" and key not in target.values:
                 text = f"this fact is not known of {target.name}"
-            needed = _relation_words(_opposite(expected) if status is _SUPPORTED else expected)
+            needed = _relation_words(_opposite(written) if status is _SUPPORTED else written)
             change = f"{key} being {needed} in {target.name}"
             yield _Finding(axis=key, target=target.name, status=status, text=text, change=change)
 
 
 def _opposite(expected: str) -> str:
     """Return the relation, or the value, that refutes the expected one."""
-    return {"same": "unlike", "unlike": "same"}.get(expected, f"not {expected}")
+    return {"same": "unlike", "unlike": "same"}.get(expected.lower(), f"not {expected}")
 
 
 def _judge_limits(claim: Claim, targets: Sequence[TargetFacts]) -> Iterator[_Finding]:
@@ -286,7 +337,9 @@ def _amount(number: float | None) -> str:
 def _judge_cells(
     claim: Claim, cells: Sequence[CellFacts], targets: Sequence[TargetFacts]
 ) -> Iterator[_Finding]:
-    """Yield a finding for each cell of the claim, and for each target without such a cell."""
+    """Yield a finding for each cell of the claim, and for each target without such a cell, or
+    without one of a workload that the claim names.
+    """
     names = dict.fromkeys(target.name for target in targets)
     chosen_cells = [
         cell
@@ -309,12 +362,42 @@ def _judge_cells(
     for cell in chosen_cells:
         together.setdefault((_class(cell.workload), cell.target), []).append(cell)
     for axis in dict.fromkeys(_class(workload) for workload in selected):
-        for name in names:
-            own = together.get((axis, name), [])
+        for target in targets:
+            own = together.get((axis, target.name), [])
             yield from (_finding(claim, cell, axis) for cell in own)
-            if not own:
-                text = f"{name} has no such cell" + _metric_words(claim) + _together_with(claim)
-                yield _Finding(axis=axis, target=name, status=_UNTESTED, text=text)
+            lacking = _lacking(claim, axis, target, own)
+            if lacking or not own:
+                yield _without_cell(claim, axis, target.name, lacking)
+
+
+def _lacking(claim: Claim, axis: str, target: TargetFacts, cells: Sequence[CellFacts]) -> list[str]:
+    """Return the workloads of a class that the claim names, and of which a target has no cell."""
+    present = {cell.workload for cell in cells}
+    facts = {"class": axis, "target": target.name, "technology": target.technology}
+    return [
+        name
+        for name in dict.fromkeys(claim.workloads)
+        if _class(name) == axis != name
+        and name not in present
+        and condition.holds(claim.when, {**facts, "workload": name})
+    ]
+
+
+def _without_cell(claim: Claim, axis: str, name: TargetName, lacking: Sequence[str]) -> _Finding:
+    """Return the finding of a target without a cell of a class, or of the named workloads."""
+    if lacking:
+        noun = "checksum" if claim.kind is ClaimKind.CHECKSUM else "cell"
+        noun = noun if claim.metric == TIME.name else claim.metric
+        what = f"{noun} of {listed(list(lacking))}"
+    else:
+        what = f"such cell{_metric_words(claim)}"
+    return _Finding(
+        axis=axis,
+        target=name,
+        status=_UNTESTED,
+        text=f"{name} has no {what}{_together_with(claim)}",
+        change=f"measuring {listed(list(lacking)) or axis} on {name}{_together_with(claim)}",
+    )
 
 
 def _class(workload: str) -> str:
@@ -433,6 +516,17 @@ _RULES: Final[Mapping[ClaimKind, Callable[[Claim, CellFacts], _Judged]]] = {
 # Text
 
 
+def _scope(
+    claim: Claim, targets: Sequence[TargetFacts], untried: Sequence[TargetName]
+) -> Iterator[str]:
+    """Yield which targets of its technology the claim names, and which of these were not tested."""
+    left_out = _left_out(claim, targets)
+    if left_out:
+        yield f"the claim names {listed(list(claim.targets))}, and not {listed(list(left_out))}"
+    if untried and claim.technology:
+        yield f"this run does not test it on {listed(list(untried))}"
+
+
 def _left_out(claim: Claim, targets: Sequence[TargetFacts]) -> list[TargetName]:
     """Return the measured targets of the claim's technology that it does not name."""
     return [
@@ -451,10 +545,10 @@ def _sentence(
     claim: Claim,
     findings: Sequence[_Finding],
     axes: Mapping[str, ClaimStatus],
-    left_out: Sequence[TargetName],
+    scope: Sequence[str],
 ) -> str:
-    """Return the findings for each class, what would decide the undecided ones, and which targets
-    were not asked.
+    """Return the findings for each class, what would decide the undecided ones, and on which
+    targets the claim was tested (`scope`).
     """
     parts = []
     by_axis = _by_axis(findings)
@@ -470,11 +564,7 @@ def _sentence(
         parts.append("more blocks, or the advice of these cells' doubts, would decide it")
     if _UNTESTED in open_statuses and claim.needs:
         parts.append(f"a full test needs {claim.needs}")
-    if left_out:
-        parts.append(
-            f"the claim names {listed(list(claim.targets))}, and not {listed(list(left_out))}"
-        )
-    return "; ".join(parts) + "."
+    return "; ".join([*parts, *scope]) + "."
 
 
 def _fact_words(findings: Sequence[_Finding], status: ClaimStatus, claimed: str) -> str:
@@ -487,6 +577,8 @@ def _fact_words(findings: Sequence[_Finding], status: ClaimStatus, claimed: str)
 def _change(claim: Claim, findings: Sequence[_Finding], status: ClaimStatus) -> str:
     """Return what would change the status, from the finding that is closest to it."""
     chosen = [each for each in findings if each.status is status and each.change]
+    if status is _INCONCLUSIVE and not chosen:  # only for want of what was not measured
+        chosen = [each for each in findings if each.status is _UNTESTED and each.change]
     if status is _UNTESTED or not chosen:
         return "" if status is not _UNTESTED else claim.needs or f"measuring {_subject(claim)}"
     if status is _SUPPORTED:
@@ -495,8 +587,8 @@ def _change(claim: Claim, findings: Sequence[_Finding], status: ClaimStatus) -> 
     if status is _REFUTED:
         others = f", and the same for {len(chosen) - 1} more" if len(chosen) > 1 else ""
         return min(chosen, key=lambda each: each.room).change + others
-    others = f"; {len(chosen) - 1} more are undecided" if len(chosen) > 1 else ""
-    return f"{chosen[0].change}{others}"
+    first, *rest = dict.fromkeys(each.change for each in chosen)
+    return f"{first}; {len(rest)} more are undecided" if rest else first
 
 
 def _axis_words(claim: Claim, findings: Sequence[_Finding], status: ClaimStatus) -> str:
@@ -515,8 +607,9 @@ def _decisive(findings: Sequence[_Finding], status: ClaimStatus) -> str:
         chosen = [each for each in findings if each.status is not _SUPPORTED]
     else:
         chosen = [each for each in findings if each.status is status]
-    # The one that is furthest on the wrong side is the strongest.
-    chosen.sort(key=lambda each: each.room)
+    # What was not measured comes first: no block more would decide it. Of cells, the one that is
+    # furthest on the wrong side is the strongest.
+    chosen.sort(key=lambda each: (each.status is not _UNTESTED, each.room))
     named = ", ".join(each.text for each in chosen[:_MOST_NAMED])
     more = len(chosen) - _MOST_NAMED
     return f"{named}, and {more} more" if more > 0 else named
@@ -538,6 +631,8 @@ def _reason(claim: Claim, targets: Sequence[TargetFacts]) -> str:
         return NO_TEST
     subjects = [target for target in targets if _applies_to(claim, target)]
     noun = " or ".join(claim.targets) or f"{claim.technology} target".lstrip()
+    if claim.when:  # which may leave out a target that the run has
+        noun = "such target"
     lack = _lack(noun, subjects)
     if not lack and claim.reference != "native":
         compared = [each for each in targets if claim.reference in {each.name, each.technology}]
@@ -566,9 +661,10 @@ def _metric_words(claim: Claim) -> str:
 
 def _subject(claim: Claim) -> str:
     """Return the subject of a claim, from its fields."""
-    targets = listed(list(claim.targets)) or f"{claim.technology} targets"
+    targets = listed(list(claim.targets)) or f"{claim.technology} targets".lstrip()
+    targets += f" where {claim.when}" if claim.when else ""
     limits = [f"limits of {resource}" for resource in claim.limits]
-    what = listed(list(claim.workloads or claim.evidence or limits))
+    what = listed(list(claim.workloads or claim.evidence or limits or ["cells"] * bool(claim.when)))
     return (
         (f"{what} on {targets}" if what else targets) + _metric_words(claim) + _together_with(claim)
     )
@@ -576,7 +672,8 @@ def _subject(claim: Claim) -> str:
 
 def _relation_words(relation: str) -> str:
     """Return a relation to the host's fact as text; a value unchanged."""
-    return {"same": "the host's own", "unlike": "unlike the host's"}.get(relation, relation)
+    words = {"same": "the host's own", "unlike": "unlike the host's"}
+    return words.get(relation.lower(), relation)
 
 
 def _ratio_words(cell: CellFacts) -> str:

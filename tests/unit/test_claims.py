@@ -350,6 +350,145 @@ def test_a_measured_target_without_the_cell_keeps_its_axis_from_being_supported(
     assert verdict.sentence == "cpu inconclusive: podman has no such cell."
 
 
+NAMED = {
+    ClaimKind.EQUIVALENT: {},
+    ClaimKind.ORDER: {},
+    ClaimKind.BOUND: {"below_seconds": 5.0},
+    ClaimKind.CHECKSUM: {},
+}
+
+
+@pytest.mark.parametrize("kind", NAMED)
+@pytest.mark.parametrize("by", ["technology", "targets"])
+def test_a_workload_that_a_claim_names_must_be_measured_to_support_it(
+    kind: ClaimKind, by: str
+) -> None:
+    status = Status.SLOWER if kind is ClaimKind.ORDER else Status.NEAR_NATIVE
+    one = dataclasses.replace(
+        cell("docker", "cpu.sieve", status), upper_seconds=1.0, lower_seconds=0.5, checks_equal=True
+    )
+    names = ("cpu.sieve", "cpu.sha256", "cpu.seive")
+    found = dataclasses.replace(claim(kind, *names, needs=""), **NAMED[kind])
+    if by == "targets":
+        found = dataclasses.replace(found, technology="", targets=(TargetName("docker"),))
+    verdict = judge(found, [one], [target("docker")])
+    noun = "checksum" if kind is ClaimKind.CHECKSUM else "cell"
+    lacking = f"docker has no {noun} of cpu.sha256 and cpu.seive"
+    assert verdict.status is INCONCLUSIVE
+    assert verdict.sentence == f"cpu inconclusive: {lacking}."
+    assert verdict.change == "measuring cpu.sha256 and cpu.seive on docker"
+    others = [dataclasses.replace(one, workload=WorkloadName(name)) for name in names[1:]]
+    assert judge(found, [one, *others], [target("docker")]).status is SUPPORTED
+    of_class = dataclasses.replace(found, workloads=("cpu",))
+    assert judge(of_class, [one], [target("docker")]).status is SUPPORTED
+    elsewhere = dataclasses.replace(found, when="workload != 'cpu.sha256' and workload !~ 'seive'")
+    assert judge(elsewhere, [one], [target("docker")]).status is SUPPORTED
+
+
+def test_a_named_workload_must_be_measured_on_each_target() -> None:
+    cells = [cell("docker", "cpu.a"), cell("docker", "cpu.b"), cell("podman", "cpu.a")]
+    verdict = judge(
+        claim(ClaimKind.EQUIVALENT, "cpu.a", "cpu.b"), cells, [target("docker"), target("podman")]
+    )
+    assert verdict.status is INCONCLUSIVE
+    assert "cpu inconclusive: podman has no cell of cpu.b; " in verdict.sentence
+
+
+def test_a_cell_refutes_a_claim_whatever_else_it_names() -> None:
+    cells = [cell("docker", "cpu.a", Status.SLOWER, 2.0)]
+    found = dataclasses.replace(
+        claim(ClaimKind.EQUIVALENT, "cpu.a", "cpu.b"),
+        technology="",
+        targets=(TargetName("docker"), TargetName("podman")),
+    )
+    assert judge(found, cells, [target("docker")]).status is REFUTED
+
+
+@pytest.mark.parametrize(
+    ("others", "words"),
+    [
+        ([], "no podman or dockr in this run"),
+        (
+            [target("podman", TargetStatus.UNAVAILABLE)],
+            "no dockr in this run, no podman was measured (podman unavailable)",
+        ),
+    ],
+)
+def test_a_target_that_a_claim_names_must_be_measured_to_support_it(
+    others: list[TargetFacts], words: str
+) -> None:
+    names = tuple(map(TargetName, ("docker", "podman", "dockr")))
+    seen = dataclasses.replace(
+        target("docker", relations={"kernel.boot_id": "same", "ns.pid": "unlike"}),
+        limits=[limit(resource, held=True) for resource in LIMITED.limits],
+    )
+    cells = [
+        dataclasses.replace(
+            cell("docker", workload, status, ratio), upper_seconds=0.1, checks_equal=True
+        )
+        for workload, status, ratio in (
+            ("cpu.a", Status.NEAR_NATIVE, 1.0),
+            ("io.a", Status.SLOWER, 2.0),
+            ("startup.cold", Status.SLOWER, 9.0),
+        )
+    ]
+    near = claim(ClaimKind.EQUIVALENT, "cpu")
+    slower = claim(ClaimKind.ORDER, "io", "startup.cold")
+    for found in (near, slower, BOUND, CHECKSUM, EVIDENCE, LIMITED):
+        alone = dataclasses.replace(found, technology="", targets=names[:1])
+        assert judge(alone, cells, [seen, *others]).status is SUPPORTED, found.kind
+        named = dataclasses.replace(found, technology="", targets=names)
+        verdict = judge(named, cells, [seen, *others])
+        assert verdict.status is INCONCLUSIVE, found.kind
+        assert f" inconclusive: {words}" in verdict.sentence, found.kind
+        assert verdict.change == "measuring podman and dockr"
+        chosen = dataclasses.replace(named, when="target == 'docker'")
+        assert judge(chosen, cells, [seen, *others]).status is SUPPORTED, found.kind
+        # Beside a technology names narrow it, and it stands for what was measured of it.
+        narrowed = dataclasses.replace(found, targets=names)
+        verdict = judge(narrowed, cells, [seen, *others])
+        assert verdict.status is SUPPORTED, found.kind
+        assert verdict.sentence.endswith("; this run does not test it on podman and dockr.")
+
+
+def test_a_target_that_sets_no_limits_must_set_them_if_a_claim_names_it() -> None:
+    both = [limit(resource, held=True) for resource in LIMITED.limits]
+    names = (TargetName("box"), TargetName("jar"))
+    named = dataclasses.replace(LIMITED, technology="", targets=names)
+    verdict = judge(named, [], [limited("box", *both), target("jar")])
+    assert verdict.status is INCONCLUSIVE
+    assert "cpu inconclusive: no limits can be set in jar here" in verdict.sentence
+
+
+def test_the_control_supports_no_claim_that_names_it() -> None:
+    names = (TargetName("docker"), TargetName("native#2"))
+    named = dataclasses.replace(EQUIVALENT, technology="", targets=names)
+    verdict = judge(named, [cell("docker", "cpu.a")], [target("docker"), target("native#2")])
+    assert verdict.status is INCONCLUSIVE
+    assert "native#2 is no target of a claim" in verdict.sentence
+
+
+def test_what_was_not_measured_is_named_before_cells_that_are_open() -> None:
+    cells = [cell("docker", f"cpu.w{n}", Status.INCONCLUSIVE, 1.0 + n) for n in range(4)]
+    names = (TargetName("docker"), TargetName("podman"))
+    named = dataclasses.replace(EQUIVALENT, technology="", targets=names)
+    said = judge(named, cells, [target("docker")]).sentence
+    assert said.startswith("cpu inconclusive: no podman in this run, docker cpu.w3")
+
+
+def test_a_claim_with_a_condition_says_what_it_needs_in_whole_words() -> None:
+    (found,) = load(
+        "[[claims]]\nid = 'a'\nwhen = \"target == 'nope'\"\nassert = { kind = 'equivalent' }",
+        origin="mine.toml",
+    )
+    verdict = judge(found, [cell("docker", "cpu.a")], [target("docker")])
+    assert verdict.sentence == (
+        "Not tested: no such target in this run;"
+        " needs a run that measures cells on targets where target == 'nope'."
+    )
+    assert verdict.change == "measuring cells on targets where target == 'nope'"
+
+
 def test_only_cells_that_a_claim_selects_count() -> None:
     cells = [
         cell("docker", "cpu.sieve"),
@@ -582,6 +721,26 @@ def test_evidence_may_be_a_value(seen: str, expected: ClaimStatus) -> None:
     found = dataclasses.replace(EVIDENCE, evidence={"host.rootless": "true"})
     verdict = judge(found, [], [target("podman", relations={"host.rootless": seen})])
     assert verdict.status is expected
+
+
+@pytest.mark.parametrize("same", ["same", "Same", "SAME"])
+@pytest.mark.parametrize("unlike", ["unlike", "Unlike"])
+def test_capital_letters_do_not_matter_in_what_evidence_claims(same: str, unlike: str) -> None:
+    stated = dataclasses.replace(
+        EVIDENCE, evidence={"kernel.boot_id": same, "ns.pid": unlike, "host.engine.daemon": "None"}
+    )
+    shown = {"kernel.boot_id": "same", "ns.pid": "unlike", "host.engine.daemon": "none"}
+    seen = dataclasses.replace(
+        target("docker", relations=shown), values={"kernel.boot_id": "5", "ns.pid": "pid:[1]"}
+    )
+    verdict = judge(stated, [], [seen])
+    assert verdict.status is SUPPORTED
+    assert "kernel.boot_id supported: the host's own in docker" in verdict.sentence
+    assert verdict.change == "kernel.boot_id being unlike the host's in docker"
+    other = dataclasses.replace(seen, relations=shown | {"kernel.boot_id": "unlike"})
+    verdict = judge(stated, [], [other])
+    assert verdict.status is REFUTED
+    assert "claimed the host's own" in verdict.sentence
 
 
 # All kinds
