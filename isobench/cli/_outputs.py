@@ -1,6 +1,7 @@
 """What commands print, and the files that they export."""
 
 import os
+import sys
 import zipfile
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -14,7 +15,7 @@ from isobench.cli._inputs import refuse_links, report_plugins
 from isobench.cli._progress import as_called
 from isobench.config import bounded, redaction
 from isobench.model import FAILED_CAUSES, Leftover
-from isobench.model.commands import resume_command
+from isobench.model.commands import named_folder, resume
 from isobench.model.errors import IsobenchError, SessionError, UsageError
 from isobench.model.wording import counted, duration_text, listed
 from isobench.report.exporters import EXPORTERS, of_plugins
@@ -54,18 +55,23 @@ def show(outcome: "Outcome", options: Mapping[str, Any]) -> None:
             soft_wrap=True,
         )
     if outcome.interrupted:
-        console.print(_interrupted(outcome.summary), markup=False)
+        console.print(_interrupted(outcome), markup=False)
 
 
-def _interrupted(summary: "Summary") -> str:
+def _interrupted(outcome: "Outcome") -> str:
     """Return what an interruption means for a run."""
+    summary = outcome.summary
     if summary.run.complete:
         return "Interrupted when everything had been measured: the run is complete."
     # A run that was interrupted before its plan cannot be resumed.
     nothing = summary.run.headline.startswith("Nothing")
-    again = as_called(resume_command(summary.run.argv))
-    resume = "" if nothing else f" Continue it with {again}."
-    return f"Interrupted: the report shows what was measured until then.{resume}"
+    named = named_folder(summary.run.argv)
+    # A measurement of noise has a folder of its own, and is never the latest run.
+    if not named and (outcome.folder.parent / "latest").resolve() != outcome.folder.resolve():
+        named = str(outcome.folder)
+    again = as_called(resume(named, sys.argv[1:]))
+    further = "" if nothing else f" Continue it with {again}."
+    return f"Interrupted: the report shows what was measured until then.{further}"
 
 
 def _show_headline(outcome: "Outcome", summary: "Summary", console: "Console") -> None:
@@ -132,7 +138,7 @@ def _write_all(
             failed.append(error)
     report_plugins()
     for each in failed:
-        _progress.note(as_called(str(each)), hint=as_called(each.hint))
+        _progress.note(str(each), hint=each.hint)
     return UsageError.exit_code if failed else 0
 
 

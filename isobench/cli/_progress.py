@@ -12,6 +12,7 @@ from typing import IO, TYPE_CHECKING, Any, Final, cast
 
 import click
 
+from isobench.cli._help import COMMANDS
 from isobench.config import redaction
 from isobench.model.cleaning import cleaned
 from isobench.payload import wire
@@ -28,10 +29,7 @@ if TYPE_CHECKING:
 _UNWRAPPED: Final = 4096
 # The name of isobench at the beginning of a command in a text. A path or a package name that
 # contains "isobench" must not match.
-_COMMAND: Final = re.compile(
-    r"(?<![\w./-])isobench(?= (?:run|report|verify|compare|noise|targets|workloads|selftest|doctor"
-    r"|prepare|clean)\b)"
-)
+_COMMAND: Final = re.compile(rf"(?<![\w./-])isobench(?= (?:{'|'.join(COMMANDS)})\b)")
 # In a narrower terminal, a table leaves out its least important column.
 _NARROW: Final = 80
 _HEIGHT: Final = 25
@@ -175,11 +173,11 @@ def _environment() -> Mapping[str, str]:
 
 
 def note(text: str, *, hint: str) -> None:
-    """Print a note and its hint on standard error."""
+    """Print a note and its hint on standard error, with commands as the user must type them."""
     console = console_for(stderr=True)
     # Not wrapped: users copy paths and commands from here.
-    console.print(f"isobench: {wire.printable(text)}", markup=False, soft_wrap=True)
-    console.print(f"    → {wire.printable(hint)}", markup=False, soft_wrap=True)
+    console.print(f"isobench: {wire.printable(as_called(text))}", markup=False, soft_wrap=True)
+    console.print(f"    → {wire.printable(as_called(hint))}", markup=False, soft_wrap=True)
 
 
 class Screen:

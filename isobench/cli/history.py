@@ -154,7 +154,7 @@ def show(
     run = name or _newest(rows, kept)
     own = [row for row in rows if row.run == run]
     if not own:
-        raise UsageError(f"{kept.folder} has no run {run!r}", hint="isobench history list")
+        raise UsageError(f"{kept.folder} has no run {run!r}", hint=kept.command("list"))
     found = alarm.judge(own, rows)
     again = [row for row in rows if row.confirms == run]
     if again:
@@ -183,7 +183,7 @@ def _rows(store: "Store", choice: "Choice | None" = None) -> "list[Row]":
 def _newest(rows: "Sequence[Row]", store: "Store") -> str:
     own = [row for row in rows if not row.confirms]
     if not own:
-        raise UsageError(f"{store.folder} has no runs", hint="isobench history add RUN")
+        raise UsageError(f"{store.folder} has no runs", hint=store.command("add RUN"))
     return max(own, key=lambda row: row.started).run
 
 
@@ -238,7 +238,7 @@ def _demanded(store: "Store", choice: "Choice") -> "list[Row]":
     if not rows:
         raise UsageError(
             f"{store.folder} has no such runs since {choice.since[:10]}",
-            hint="isobench history list --since 2000-01-01 shows all",
+            hint=f"{store.command('list --since 2000-01-01')} shows all",
         )
     return rows
 

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import re
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -48,7 +49,7 @@ def pack(path: Path | None, output: Path | None) -> None:
     name = re.sub(r"[^\w.-]", "_", run.metadata.id or source.name).lstrip(".-") or "run"
     target = output or Path(f"{name}.zip")
     if output is None:
-        _refuse_foreign(target, run.metadata)
+        _refuse_foreign(target, run.metadata, "" if path is None else f" {shlex.quote(str(path))}")
     names = bundle.write(source, target, name, _reports)
     say(f"{counted(len(names), 'file')} of {source} written to {target}")
 
@@ -65,8 +66,10 @@ def _reports(folder: Path) -> Mapping[str, str]:
     return {documents.SUMMARY: documents.written(clean), **write.rendered(clean)}
 
 
-def _refuse_foreign(target: Path, run: "RunMetadata") -> None:
-    """Check that a file which nobody named is replaced only if it is a bundle of the same run."""
+def _refuse_foreign(target: Path, run: "RunMetadata", named: str) -> None:
+    """Check that a file which nobody named is replaced only if it is a bundle of the same run.
+    `named` is the run as the command line names it.
+    """
     from isobench.storage import reader
 
     if not os.path.lexists(target):
@@ -77,7 +80,7 @@ def _refuse_foreign(target: Path, run: "RunMetadata") -> None:
                 return
     raise UsageError(
         f"{target} is there already, and is no bundle of this run",
-        hint=f"isobench pack -o {target} replaces it; -o FILE writes another file",
+        hint=f"isobench pack{named} -o {target} replaces it; -o FILE writes another file",
     )
 
 

@@ -1,5 +1,6 @@
 """`isobench verify`: judge claims on a run."""
 
+import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -129,7 +130,7 @@ def _measure_for(
     claims: "Sequence[Claim]", registry: "Registry", options: Mapping[str, Any]
 ) -> "Outcome":
     """Measure the targets and workloads of the claims; without claims, everything."""
-    arguments = _selection(claims, registry) if claims else []
+    arguments = _selection(claims, registry, options["config"]) if claims else []
     for flag in ("budget", "output", "claims", "config", "color"):
         if options[flag]:
             arguments += [f"--{flag}", str(options[flag])]
@@ -140,7 +141,7 @@ def _measure_for(
     return outcome
 
 
-def _selection(claims: "Sequence[Claim]", registry: "Registry") -> list[str]:
+def _selection(claims: "Sequence[Claim]", registry: "Registry", config: Path | None) -> list[str]:
     """Return the options of `isobench run` that measure what the claims need."""
     from isobench.model import Available
     from isobench.run import selection
@@ -163,8 +164,10 @@ def _selection(claims: "Sequence[Claim]", registry: "Registry") -> list[str]:
     if all(claim.targets or claim.technology for claim in claims):
         others = [name for name in names if name != "native"]
         if not {*others} & {*available}:
+            also = [] if config is None else ["--config", shlex.quote(str(config))]
             raise UnavailableError(
-                "no target of the claims can run here", hint=f"isobench doctor {' '.join(others)}"
+                "no target of the claims can run here",
+                hint=" ".join(["isobench doctor", *others, *also]),
             )
         arguments += ["--targets", ",".join(available)]
     if all(claim.workloads for claim in claims):

@@ -7,6 +7,7 @@ microcode, mitigations, engines, isobench, is recorded with each run and shown o
 
 import hashlib
 import math
+import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
@@ -153,13 +154,13 @@ def _checked(fields: dict[str, Any], run: Run) -> Mapping[str, Any]:
             raise UsageError(
                 f"{run.path}: {fields['target']} {fields['workload']} has no possible ratio"
                 f" ({name} {number:g})",
-                hint="isobench report shows the run",
+                hint=f"isobench report {shlex.quote(str(run.path))} shows the run",
             )
     texts = {name: len(value.encode()) for name, value in fields.items() if isinstance(value, str)}
     if max(texts.pop("conditions"), sum(texts.values())) > LONGEST_TEXT:
         raise UsageError(
             f"{run.path}: {fields['target']} {fields['workload']} has too long texts for a history",
-            hint="isobench report shows the run",
+            hint=f"isobench report {shlex.quote(str(run.path))} shows the run",
         )
     return {
         name: " ".join(value.split()) if isinstance(value, str) else value

@@ -34,7 +34,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from isobench.config import bounded
+from isobench.config import bounded, paths
 from isobench.history import duckdb_door
 from isobench.history.row import (
     LONGEST_TEXT,
@@ -176,6 +176,12 @@ class Store:
         self.unmerged: dict[str, str] = {}
         """What `add` could not put in order beside a run that it has written, with hints."""
 
+    def command(self, words: str) -> str:
+        """Return a command of `isobench history` on this store, as the user types it."""
+        # The user's own is what the commands take without the option.
+        own = self.folder != paths.history()
+        return f"isobench history {words}" + f" --store {shlex.quote(str(self.folder))}" * own
+
     @property
     def exists(self) -> bool:
         """Whether the folder is there. Whether it is a store, reading tells."""
@@ -216,7 +222,7 @@ class Store:
         if not _are_conditions(row.conditions):
             raise UsageError(
                 f"{self.folder}: run {row.run} has conditions that isobench did not write",
-                hint=f"isobench history prune --before {_day_after(row.started)} removes it, and"
+                hint=f"{self.command(f'prune --before {_day_after(row.started)}')} removes it, and"
                 " the runs before it; or begin a new store",
             )
 
@@ -317,7 +323,7 @@ class Store:
             )
         except (FileNotFoundError, NotADirectoryError):
             raise UsageError(
-                f"{self.folder} is no history", hint="isobench history add RUN begins one"
+                f"{self.folder} is no history", hint=f"{self.command('add RUN')} begins one"
             ) from None
         except OSError as error:
             raise UsageError(

@@ -8,6 +8,7 @@ from typing import Final, TypeVar
 
 from isobench.config.options import RunOptions
 from isobench.model import Scope, Technology, Workload
+from isobench.model.commands import definitions
 from isobench.model.units import TargetName, WorkloadName
 from isobench.workloads import classes
 
@@ -180,6 +181,7 @@ class Room:
             ("workloads", self.options.workloads),
         ):
             words += [f"--{flag}", ",".join(names)] if names else []
+        words += definitions(self.options.argv)
         return " ".join([*words, f"--budget {max(1, math.ceil(needed / 60))}m"])
 
     def choose(

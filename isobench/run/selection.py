@@ -16,6 +16,7 @@ from isobench.model import (
     Unavailable,
     Workload,
 )
+from isobench.model.commands import definitions
 from isobench.model.errors import (
     NothingToRunError,
     SessionError,
@@ -172,6 +173,7 @@ def _can_run(
     if not able:
         return ""
     words = ["--workloads", ",".join(options.workloads)] if options.workloads else []
+    words += definitions(options.argv)
     return " ".join(["what can run here: isobench run --targets", ",".join(able), *words])
 
 

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import IO, Final
 
+from isobench.model import commands
 from isobench.model.errors import UsageError
 
 RECORDS: Final = "records.jsonl"
@@ -69,7 +70,7 @@ def _still_running(path: Path, holder: int | None) -> UsageError:
         who, stop = (f"process {holder}", f"end it with kill -INT {holder}")
     return UsageError(
         f"{path}: this run is still being measured: {who} writes to it",
-        hint=f"wait until it ends, or {stop}; then isobench run --resume {path}",
+        hint=f"wait until it ends, or {stop}; then {commands.resume(str(path))}",
     )
 
 

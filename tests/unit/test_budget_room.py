@@ -137,6 +137,12 @@ def test_the_command_for_what_was_left_out_asks_for_a_budget_that_has_room() -> 
     assert room(budget=60.0 * minutes).choose(NAMES, WORKLOADS) == (NAMES, list(WORKLOADS))
 
 
+def test_the_command_for_what_was_left_out_finds_the_same_targets_and_workloads() -> None:
+    argv = ("run", "--config", "my.toml", "--workload-folder", "mine", "--budget", "5s")
+    command = room(budget=5.0, argv=argv).command(NAMES, WORKLOADS)
+    assert command.startswith("isobench run --config my.toml --workload-folder mine --budget ")
+
+
 def test_room_is_left_beside_the_blocks_that_verdicts_need() -> None:
     assert wanted_blocks(RunOptions(minimum_blocks=10)) == 13
     assert wanted_blocks(RunOptions(minimum_blocks=10, maximum_blocks=10)) == 10

@@ -73,7 +73,7 @@ def test_a_file_that_nobody_named_is_replaced_only_by_the_same_run(
         before = Path("backup.zip").read_bytes()
         done = isobench("pack", other)
         assert done.code == 2
-        assert "isobench pack -o backup.zip" in done.words
+        assert f"isobench pack {other} -o backup.zip replaces it" in done.words
         assert Path("backup.zip").read_bytes() == before
     assert isobench("pack", other, "-o", "backup.zip").code == 0
     assert isobench("pack", other).code == 0

@@ -2,7 +2,7 @@
 
 import pytest
 
-from isobench.model.commands import resume_command
+from isobench.model.commands import definitions, named_folder, resume
 
 
 @pytest.mark.parametrize(
@@ -18,8 +18,19 @@ from isobench.model.commands import resume_command
     ],
 )
 def test_a_run_is_resumed_in_the_folder_that_its_command_has_named(line: str, folder: str) -> None:
-    assert resume_command(line.split()) == f"isobench run --resume{folder}"
+    assert resume(named_folder(line.split())) == f"isobench run --resume{folder}"
 
 
 def test_the_command_of_an_unknown_line_is_that_of_the_latest_run() -> None:
-    assert resume_command(None) == "isobench run --resume"
+    assert resume(named_folder(None)) == "isobench run --resume"
+
+
+def test_a_command_finds_the_targets_and_workloads_that_another_has_found() -> None:
+    line = ["run", "--config", "my targets.toml", "--workload-folder=a", "--workload-folder", "b"]
+    folders = "--workload-folder a --workload-folder b"
+    assert " ".join(definitions(line)) == f"--config 'my targets.toml' {folders}"
+    # A run has the configuration that it was made with, and not the workloads.
+    assert resume("mine", line) == f"isobench run --resume mine {folders}"
+    assert definitions(["run", "--config", "--", "--config", "x"]) == ["--config --"]
+    assert definitions(["run", "--", "--config", "x"]) == []
+    assert definitions(None) == []

@@ -20,6 +20,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from isobench.cli import _progress
 from isobench.history import alarm, duckdb_door, entry, search, series
 from isobench.history import store as module
 from isobench.history.alarm import Outcome
@@ -828,6 +829,40 @@ def test_a_run_that_the_store_does_not_have_is_an_error(isobench: Run, three_nig
     done = isobench("history", "show", "nothing", "--store", three_nights.folder)
     assert done.code == 2
     assert "has no run 'nothing'" in done.err
+
+
+def test_advised_commands_name_the_store_of_the_command(
+    isobench: Run, store: Store, tmp_path: Path
+) -> None:
+    place = tmp_path / "my runs"
+    own = f"--store '{place}'"
+    done = isobench("history", "list", "--store", place)
+    assert f"isobench history add RUN {own} begins one" in done.words
+    store.add([row(0)])
+    store.folder.rename(place)
+    done = isobench("history", "show", "nothing", "--store", place)
+    assert f"isobench history list {own}" in done.words
+    done = isobench("history", "trend", "--store", place, "--since", "1d")
+    assert f"isobench history list --since 2000-01-01 {own} shows all" in done.words
+    isobench("history", "prune", "--before", "2999-01-01", "--store", place)
+    done = isobench("history", "show", "--store", place)
+    assert f"isobench history add RUN {own}" in done.words
+
+
+def test_advised_commands_name_no_store_where_it_is_the_users_own(isobench: Run) -> None:
+    done = isobench("history", "list")
+    assert "isobench history add RUN begins one" in done.words
+
+
+def test_advised_commands_of_the_history_are_printed_as_isobench_was_called(
+    isobench: Run, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called = str(tmp_path / "bin" / "isobench")
+    monkeypatch.setattr(_progress, "program", lambda: called)
+    done = isobench("history", "add", "nope", "--store", store.folder)
+    assert f"name the folder that `{called} run` printed" in done.words
+    done = isobench("history", "list", "--store", store.folder)
+    assert f"{called} history add RUN" in done.words
 
 
 def test_a_link_stays_and_leads_to_the_page(tmp_path: Path) -> None:

@@ -406,3 +406,6 @@ def test_claims_about_what_cannot_run_here_measure_nothing(
     done = isobench("verify", "--measure", "--claims", "mine.toml")
     assert done.code == 3
     assert "no target of the claims can run here" in done.err
+    (somewhere / "my own.toml").touch()
+    done = isobench("verify", "--measure", "--claims", "mine.toml", "--config", "my own.toml")
+    assert "isobench doctor ssh --config 'my own.toml'" in done.words
