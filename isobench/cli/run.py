@@ -262,6 +262,10 @@ def measure(options: Mapping[str, Any]) -> "Outcome | None":
     registry.select([*run_options.targets, *run_options.require])
     refuse_unwritable(options)
     refuse_links(run_options.output or paths.results())
+    if run_options.output is not None and earlier is None:
+        from isobench.storage import writer
+
+        writer.refuse_used(run_options.output)
     return _measured(run_options, registry, workloads, earlier, options)
 
 
@@ -297,11 +301,11 @@ def _measured(
             cleanup.sweep_before(registry, lambda found: shown.say(leftover_text(found)))
             shown.say("Looking for targets:")
             chosen = selection.choose(run_options, registry, workloads, shown)
+            if "regression" in options["fail_on"]:
+                _refuse_native_alone(chosen)
             if options["dry_run"]:
                 _show_plan(run_options, chosen)
                 return None
-            if "regression" in options["fail_on"]:
-                _refuse_native_alone(chosen)
             announce(run_options, chosen, shown, earlier)
             chosen = selection.prepare(chosen, run_options, shown.say)
             run = lifecycle.Lifecycle(run_options, registry, shown, limit)
@@ -315,7 +319,7 @@ def _refuse_native_alone(chosen: "Chosen") -> None:
     if not {*chosen.able, *chosen.requested} - {"native"}:
         raise UsageError(
             "--fail-on regression compares ratios to native, and native alone would be measured",
-            hint="name a target: isobench run --targets NAME --fail-on regression",
+            hint="name a target with --targets NAME",
         )
 
 
@@ -436,7 +440,9 @@ def _with_remaining_budget(
         )
     if wants_more:
         return run_options
-    left = (before.budget_seconds or UNBOUNDED) - (before.elapsed_seconds or 0.0)
+    # A run without a budget has all the time in the world, however much of it has passed.
+    budget = before.budget_seconds
+    left = UNBOUNDED if budget is None else budget - (before.elapsed_seconds or 0.0)
     return dataclasses.replace(
         run_options,
         budget=max(left, 1.0),

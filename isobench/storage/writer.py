@@ -22,7 +22,7 @@ from typing import BinaryIO, Final, NamedTuple
 import msgspec
 
 from isobench.config import bounded, redaction
-from isobench.model import BlockHealth, Gap, Leaving, Record, Sample
+from isobench.model import BlockHealth, Gap, Leaving, Record, Sample, commands
 from isobench.model.cleaning import all_cleaned, cleaned
 from isobench.model.errors import UsageError
 from isobench.storage import lock
@@ -172,10 +172,10 @@ class RunFolder:
         try:
             yield
         except OSError as error:
+            again = commands.resume(str(self.path))
             raise UsageError(
                 f"{self.path / name}: {error.strerror or error}",
-                hint="what was measured is kept: make room, then isobench run --resume"
-                f" {self.path}",
+                hint=f"what was measured is kept: make room, then {again}",
             ) from None
 
     @contextlib.contextmanager
@@ -263,6 +263,17 @@ def create(parent: Path, name: str, *, exact: Path | None = None) -> RunFolder:
     UsageError: the folder holds a run, or cannot be written.
     """
     path = exact or parent / name
+    refuse_used(path)
+    try:
+        return RunFolder(path)
+    except OSError as error:
+        raise UsageError(
+            f"{path}: {error.strerror}", hint="choose another folder with --output"
+        ) from None
+
+
+def refuse_used(path: Path) -> None:
+    """Check that a new run would replace nothing in a folder. UsageError: it would."""
     is_unbegun = _is_unbegun(path)
     if os.path.lexists(path / lock.RECORDS) and not is_unbegun:
         raise UsageError(f"{path} holds a run already", hint="choose another folder with --output")
@@ -272,12 +283,6 @@ def create(parent: Path, name: str, *, exact: Path | None = None) -> RunFolder:
                 f"{path} has a {own} already, which the run would replace",
                 hint="choose another folder with --output",
             )
-    try:
-        return RunFolder(path)
-    except OSError as error:
-        raise UsageError(
-            f"{path}: {error.strerror}", hint="choose another folder with --output"
-        ) from None
 
 
 def _is_unbegun(path: Path) -> bool:

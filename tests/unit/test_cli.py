@@ -22,7 +22,7 @@ from isobench import __version__, stats
 from isobench.cli import _front, _help, _progress, compare
 from isobench.cli import run as run_module
 from isobench.config import parameters, paths
-from isobench.config.options import RunOptions
+from isobench.config.options import UNBOUNDED, RunOptions
 from isobench.model import Cause, Gap, Lack, Leftover, Technology, Unavailable
 from isobench.model.errors import PayloadError, UnavailableError, UsageError
 from isobench.model.units import TargetName, WorkloadName
@@ -571,6 +571,16 @@ def test_a_dry_run_prints_the_plan_and_measures_nothing(
     assert "blocks:    5, native twice" in isobench("run", "--dry-run", "-w", "cpu", "-r", 5).out
 
 
+def test_a_dry_run_refuses_the_folder_that_the_run_would_refuse(
+    isobench: Run, two_targets: None, synthetic: Write
+) -> None:
+    path = synthetic()
+    for flags in (("--dry-run",), ()):
+        done = isobench("run", "-q", "-o", path, *flags)
+        refused(done, f"{path} holds a run already", "choose another folder")
+    assert isobench("run", "--dry-run", "-o", path.parent / "other").code == 0
+
+
 # ---- run: resuming
 
 
@@ -668,6 +678,15 @@ def test_resuming_a_run_whose_time_is_over_has_time_for_a_block(
 ) -> None:
     # Shares of the budget are divided by it.
     assert run_options_of("--resume", str(cut_short(elapsed_seconds=500.0))).budget > 0
+
+
+@pytest.mark.parametrize("elapsed", [None, 60.0, 1e5])
+def test_resuming_a_run_without_a_budget_sets_none(
+    elapsed: float | None, run_options_of: RunOptionsOf, cut_short: Callable[..., Path]
+) -> None:
+    path = cut_short(budget_seconds=None, elapsed_seconds=elapsed, blocks_wanted=30)
+    options = run_options_of("--resume", str(path))
+    assert (options.budget, options.maximum_blocks) == (UNBOUNDED, 30)
 
 
 def test_resuming_accepts_more_time(
@@ -836,6 +855,19 @@ def test_an_interrupted_run_prints_that_it_was_interrupted(
     done = measured(synthetic(about={"interrupted": True}), interrupted=True)
     assert done.code == 130
     assert "Interrupted" in done.out
+
+
+def test_an_interrupted_run_that_is_not_the_latest_is_continued_by_its_folder(
+    measured: Measured, synthetic: Write, somewhere: Path
+) -> None:
+    path = synthetic({("jar", "cpu.sieve"): 1.0}, about={"interrupted": True, "argv": ["noise"]})
+    words = measured(path, interrupted=True).words
+    assert f"Continue it with isobench run --resume {path}." in words
+    (path.parent / "latest").symlink_to(path.name)
+    assert "Continue it with isobench run --resume." in measured(path, interrupted=True).words
+    (somewhere / "my own").mkdir()
+    words = measured(path, "--workload-folder", "my own", interrupted=True).words
+    assert "Continue it with isobench run --resume --workload-folder 'my own'." in words
 
 
 def test_an_interruption_when_everything_was_measured_is_said_as_that(
