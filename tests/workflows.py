@@ -1,10 +1,11 @@
 """Runs a workflow of GitHub Actions step by step, as its runner would, without GitHub.
 
 Steps run in bash with the files and variables that the runner gives them. Local composite actions
-are run from the checkout. What belongs to GitHub is played by folders: `actions/cache` copies from
-and to one, `actions/upload-artifact` to one, `actions/checkout` and `actions/setup-python` do
-nothing, since the checkout is the workspace. A step of any other kind is an error: what is not
-played must not look as if it passed.
+are run from the checkout. What belongs to GitHub is played by folders: `actions/cache/restore` and
+`actions/cache/save` copy from and to one, `actions/cache` does both, the second after a job without
+a failure, `actions/upload-artifact` copies to one, `actions/checkout` and `actions/setup-python` do
+nothing, since the checkout is the workspace. A step of any other kind, and an input of a cache that
+is not played, is an error: what is not played must not look as if it passed.
 """
 
 import dataclasses
@@ -19,6 +20,12 @@ import yaml
 
 _EXPRESSION: Final = re.compile(r"\$\{\{\s*([\w.-]+)\s*\}\}")
 _NOTHING: Final = ("actions/checkout", "actions/setup-python")
+_CACHES: Final = {
+    "actions/cache": {"path", "key", "restore-keys"},
+    "actions/cache/restore": {"path", "key", "restore-keys"},
+    "actions/cache/save": {"path", "key"},
+}
+"""Their inputs, of which all are needed but for `restore-keys`."""
 _HEAD: Final = ("bash", "--noprofile", "--norc", "-eo", "pipefail")
 
 Execute = Callable[[Sequence[str], Mapping[str, str]], tuple[int, str]]
@@ -57,7 +64,8 @@ class Job:
     environment: dict[str, str] = dataclasses.field(default_factory=dict)
     path: list[str] = dataclasses.field(default_factory=list)
     steps: list[Step] = dataclasses.field(default_factory=list)
-    saved: list[tuple[Path, str]] = dataclasses.field(default_factory=list)
+    after: list[tuple[Path, str]] = dataclasses.field(default_factory=list)
+    """Path and key of what `actions/cache` saves after the job."""
 
     def seen(self, inner: Path) -> Path:
         """Return where this process sees a file of the machine."""
@@ -81,10 +89,9 @@ class Job:
         (job,) = yaml.safe_load(workflow.read_text())["jobs"].values()
         known = {f"github.{name}": value for name, value in self.github.items()}
         self._steps(job["steps"], known)
-        for path, key in self.saved:
-            copy(self.seen(self.workspace / path), self.cache / key)
-            if (self.cache / key).exists():
-                os.utime(self.cache / key)  # the newest is restored, by when it was saved
+        if not self.failed:
+            for path, key in self.after:
+                self._save(path, key)
 
     def _steps(self, steps: Sequence[Mapping[str, Any]], known: dict[str, str]) -> None:
         is_failing = False
@@ -131,8 +138,8 @@ class Job:
         action, inputs = step["uses"].partition("@")[0], dict(step.get("with", {}))
         if action.startswith("./"):
             self._composite(action, inputs, known)
-        elif action == "actions/cache":
-            self._restore(inputs, known)
+        elif action in _CACHES:
+            self._cache(action, inputs, known)
             self.steps.append(Step(name, 0, ""))
         elif action == "actions/upload-artifact":
             self.steps.append(Step(name, self._upload(inputs), ""))
@@ -154,15 +161,34 @@ class Job:
         assert described["runs"]["using"] == "composite"
         self._steps(described["runs"]["steps"], inner)
 
-    def _restore(self, inputs: Mapping[str, Any], known: dict[str, str]) -> None:
+    def _cache(self, action: str, inputs: Mapping[str, Any], known: dict[str, str]) -> None:
+        unknown = inputs.keys() - _CACHES[action]
+        assert not unknown, f"{action}: the inputs {unknown} are not played"
         key, path = expanded(inputs["key"], known), Path(inputs["path"])
-        prefixes = inputs.get("restore-keys", "").split()
-        found = [one for one in self.cache.glob("*") if one.name.startswith((key, *prefixes))]
-        if found:
-            newest = max(found, key=lambda one: one.stat().st_mtime_ns)
-            copy(newest, self.seen(self.workspace / path))
-            self.adopt(self.seen(self.workspace / path))
-        self.saved.append((path, key))
+        if action == "actions/cache/save":
+            self._save(path, key)
+            return
+        self._restore(path, (key, *inputs.get("restore-keys", "").split()))
+        if action == "actions/cache":
+            self.after.append((path, key))
+
+    def _restore(self, path: Path, keys: Sequence[str]) -> None:
+        """Restore the newest cache whose name begins with the first key that one begins with."""
+        for key in keys:
+            found = [one for one in self.cache.glob("*") if one.name.startswith(key)]
+            if found:
+                newest = max(found, key=lambda one: (one.name == key, one.stat().st_mtime_ns))
+                copy(newest, self.seen(self.workspace / path))
+                self.adopt(self.seen(self.workspace / path))
+                return
+
+    def _save(self, path: Path, key: str) -> None:
+        """Save a cache. One that exists is left as it is: GitHub writes no key twice."""
+        if (self.cache / key).exists():
+            return
+        copy(self.seen(self.workspace / path), self.cache / key)
+        if (self.cache / key).exists():
+            os.utime(self.cache / key)  # the newest is restored, by when it was saved
 
     def _upload(self, inputs: Mapping[str, Any]) -> int:
         target = self.artifacts / inputs["name"]

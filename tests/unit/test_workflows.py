@@ -1,5 +1,6 @@
 """The workflows of docs/ci and the action: what they name exists, and no input is code."""
 
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -71,6 +72,15 @@ def test_the_job_of_gitlab_is_valid() -> None:
     assert job["cache"]["paths"] == ["isobench-history"]
 
 
+def test_the_job_of_gitlab_keeps_the_history_of_a_night_that_fails() -> None:
+    (job,) = yaml.safe_load(GITLAB.read_text()).values()
+    assert job["cache"]["when"] == "always"
+    script = job["script"]
+    (kept,) = [n for n, line in enumerate(script) if "history add isobench-run" in line]
+    (packed,) = [n for n, line in enumerate(script) if "isobench pack" in line]
+    assert kept < packed < script.index('exit "$code"'), "a bundle may fail"
+
+
 # ---- what plays the runner
 
 
@@ -135,6 +145,79 @@ def test_a_cache_is_kept_until_the_next_job(tmp_path: Path) -> None:
             left.unlink()
         made.run(written(tmp_path, step, {"run": f"ls kept; touch kept/{number}"}))
     assert made.steps[-1].output == "1\n"
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_cache_is_saved_after_a_job_without_a_failure_or_by_a_step_of_its_own(
+    fails: bool, tmp_path: Path
+) -> None:
+    inputs = {"path": "kept", "key": "k-${{ github.run_id }}"}
+    measure = {"run": f"mkdir -p kept; exit {int(fails)}"}
+    after = {"uses": "actions/cache/save@v4", "with": inputs}
+    both = {"uses": "actions/cache@v4", "with": inputs}
+    restore = {"uses": "actions/cache/restore@v4", "with": inputs}
+    for number, (steps, is_saved) in enumerate((
+        ((both, measure), not fails),
+        ((restore, measure), False),
+        ((restore, measure, after), not fails),
+        ((restore, measure, {**after, "if": "always()"}), True),
+    )):  # fmt: skip
+        made = job(tmp_path, github={"run_id": str(number)})
+        made.run(written(tmp_path, *steps))
+        assert (made.cache / f"k-{number}").exists() == is_saved, steps
+
+
+def test_no_key_of_a_cache_is_written_twice_and_the_newest_is_restored(tmp_path: Path) -> None:
+    keys = {"path": "kept", "key": "k"}
+    save = {"uses": "actions/cache/save@v4", "with": keys}
+    job(tmp_path).run(written(
+        tmp_path, {"run": "echo 1 > kept"}, save, {"run": "echo 2 > kept"}, save,
+        {"run": "echo 3 > kept"}, {**save, "with": {**keys, "key": "k-3"}},
+    ))  # fmt: skip
+    for key, others, restored in (("k", "", "1"), ("k-", "", "3"), ("x", "y\nk-\n", "3")):
+        step = {"path": "kept", "key": key, "restore-keys": others}
+        made = job(tmp_path)
+        made.run(written(
+            tmp_path, {"uses": "actions/cache/restore@v4", "with": step}, {"run": "cat kept"}
+        ))  # fmt: skip
+        assert made.steps[-1].output == f"{restored}\n"
+    with pytest.raises(AssertionError, match="not played"):
+        job(tmp_path).run(written(tmp_path, {**save, "with": {**keys, "save-always": "true"}}))
+
+
+TOOL = """#!/bin/sh
+case "$1 $2" in
+run*) mkdir -p isobench-run; touch isobench-run/records.jsonl isobench-junit.xml; exit "$CODE" ;;
+pack*) exit "${PACK:-0}" ;;
+"history add") mkdir -p isobench-history && touch "isobench-history/$NIGHT" ;;
+esac
+"""
+
+
+def test_the_nightly_workflow_keeps_the_history_of_a_night_that_fails(tmp_path: Path) -> None:
+    actions = tmp_path / ".github" / "actions"
+    shutil.copytree(ACTION.parent, actions / ACTION.parent.name)
+    (tmp_path / "bin").mkdir()
+    for name, script in (("isobench", TOOL), ("python3", "#!/bin/sh\n")):
+        (tmp_path / "bin" / name).write_text(script)
+        (tmp_path / "bin" / name).chmod(0o755)
+    known = []
+    # The third night is run again, and its bundle cannot be written then.
+    for name, run, attempt, code, pack in (
+        ("first", 1, 1, 0, 0), ("second", 2, 1, 1, 0), ("third", 3, 1, 1, 0),
+        ("again", 3, 2, 0, 2), ("fourth", 4, 1, 0, 0),
+    ):  # fmt: skip
+        shutil.rmtree(tmp_path / "isobench-history", ignore_errors=True)
+        github = {"run_id": str(run), "run_attempt": str(attempt)}
+        made = job(tmp_path, github={**github, "server_url": "https://x", "repository": "a/b"})
+        made.environment["PATH"] = f"{tmp_path}/bin:{made.environment['PATH']}"
+        made.environment |= {"NIGHT": name, "CODE": str(code), "PACK": str(pack)}
+        made.run(ROOT / "docs" / "ci" / "github-nightly.yml")
+        assert [step.code for step in made.failed] == [code or pack] * bool(code or pack)
+        newest = max(made.cache.iterdir(), key=lambda one: one.stat().st_mtime_ns)
+        known.append({path.name for path in newest.iterdir()})
+    names = ["first", "second", "third", "again", "fourth"]
+    assert known == [set(names[: n + 1]) for n in range(5)]
 
 
 def test_an_action_that_is_not_played_is_an_error(tmp_path: Path) -> None:
