@@ -16,6 +16,7 @@ from isobench.report.write import MARKDOWN
 
 if TYPE_CHECKING:
     from isobench.history.alarm import Finding
+    from isobench.history.beside import Beside
     from isobench.report.write import Outcome
     from isobench.storage.schema import Summary
 
@@ -29,40 +30,38 @@ _ESCAPED: Final = (("%", "%25"), ("\r", "%0D"), ("\n", "%0A"))
 _ESCAPED_TITLE: Final = (*_ESCAPED, (":", "%3A"), (",", "%2C"))
 
 
-def publish(
-    outcome: "Outcome", fail_on: Sequence[str], findings: "Sequence[Finding] | None" = None
-) -> None:
+def publish(outcome: "Outcome", fail_on: Sequence[str], beside: "Beside | None" = None) -> None:
     """Write the summary of the job and the annotations, where GitHub Actions asks for them.
 
-    `findings`: how the run compares with the history; None: it was not compared.
+    `beside`: how the run compares with the history; None: it was not compared.
     """
     if target := os.environ.get("GITHUB_STEP_SUMMARY"):
-        _write_summary(Path(target), outcome, findings)
+        _write_summary(Path(target), outcome, beside)
     if os.environ.get("GITHUB_ACTIONS") == "true":
-        for line in annotations(outcome.summary, fail_on, findings or ()):
+        for line in annotations(outcome.summary, fail_on, beside.findings if beside else ()):
             # Standard error, which GitHub reads too: standard output may be an export.
             click.echo(line, err=True)
 
 
-def _write_summary(target: Path, outcome: "Outcome", findings: "Sequence[Finding] | None") -> None:
+def _write_summary(target: Path, outcome: "Outcome", beside: "Beside | None") -> None:
     try:
         bounded.check_replaceable(target)
         text = (outcome.folder / MARKDOWN).read_text(encoding="utf-8")
         room = MOST_SUMMARY - (target.stat().st_size if target.exists() else 0)
         with target.open("a", encoding="utf-8") as stream:
-            stream.write(summary(text, room, _history(findings)))
+            stream.write(summary(text, room, _history(beside)))
     except OSError as error:
         click.echo(f"isobench: {target}: {error.strerror}: no summary of the job", err=True)
 
 
-def _history(findings: "Sequence[Finding] | None") -> str:
+def _history(beside: "Beside | None") -> str:
     """Return the part about the history."""
-    if not findings:
+    if beside is None:
         return ""
     from isobench.report import history as view
     from isobench.report import sheet
 
-    return sheet.markdown(sheet.redacted(view.findings(findings, only_changed=True)))
+    return sheet.markdown(sheet.redacted(view.findings(beside, only_changed=True)))
 
 
 def summary(text: str, room: int, history: str = "") -> str:

@@ -10,7 +10,7 @@ from isobench.model.errors import TimeIsUpError
 from isobench.model.wording import counted
 
 if TYPE_CHECKING:
-    from isobench.history.alarm import Finding
+    from isobench.history.beside import Beside
     from isobench.history.row import Row
     from isobench.report.write import Outcome
     from isobench.storage.reader import Run
@@ -23,7 +23,7 @@ _LEAST_TIME: Final = 1.0
 class BesideHistory:
     """How a run compares with the runs of a store."""
 
-    findings: "list[Finding]"
+    found: "Beside"
     interrupted: bool = False
     """Whether measuring again was interrupted."""
     timed_out: bool = False
@@ -43,7 +43,7 @@ def beside_history(
     as the time limit allows after the `spent` seconds. A store without runs is no error.
     UsageError: the store cannot be read.
     """
-    from isobench.history import alarm
+    from isobench.history import alarm, beside
     from isobench.history.entry import machine_key, rows_of
     from isobench.history.store import Choice
     from isobench.report import history as view
@@ -54,15 +54,15 @@ def beside_history(
     rows = rows_of(run)
     store = store_at(options["store"])
     past = store.rows(Choice(machine=machine_key(run.metadata.host))) if store.exists else []
-    found = alarm.judge(rows, past)
-    suspects = [one.row for one in found if one.outcome in alarm.SUSPECT]
+    found = beside.judged(rows, past)
+    suspects = [one.row for one in found.findings if one.outcome in alarm.SUSPECT]
 
-    def keep(findings: "list[Finding]") -> None:
-        documents.write_document(outcome.folder / FINDINGS, view.findings_document(findings))
+    def keep(found: "Beside") -> None:
+        documents.write_document(outcome.folder / FINDINGS, view.findings_document(found))
 
     keep(found)  # whatever becomes of measuring again
     if not suspects or not options["confirm"]:
-        return BesideHistory(findings=found)
+        return BesideHistory(found=found)
     say(f"Changed beside the history: {counted(len(suspects), 'cell')}. Measuring again:")
     left = None if options["timeout"] is None else options["timeout"] - spent
     again = {**options, **_again(suspects, outcome, run, len(rows)), "timeout": left}
@@ -72,14 +72,14 @@ def beside_history(
             second = measure(again)
     if second is None:
         say("The time limit has passed before anything was measured again.")
-        return BesideHistory(findings=found, timed_out=True)
+        return BesideHistory(found=found, timed_out=True)
     if second.interrupted or second.timed_out:
         return BesideHistory(
-            findings=found, interrupted=second.interrupted, timed_out=second.timed_out
+            found=found, interrupted=second.interrupted, timed_out=second.timed_out
         )
-    found = alarm.confirm(found, rows_of(reader.load(second.source)), past)
+    found = beside.confirmed(found, rows_of(reader.load(second.source)), past)
     keep(found)
-    return BesideHistory(findings=found)
+    return BesideHistory(found=found)
 
 
 def _again(

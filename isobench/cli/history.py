@@ -17,7 +17,9 @@ from isobench.model.errors import UsageError
 from isobench.model.wording import counted
 
 if TYPE_CHECKING:
+    from isobench.history.beside import Beside
     from isobench.history.row import Row
+    from isobench.history.search import Search
     from isobench.history.store import Choice, Store
 
 _DEFAULT_SINCE: Final = "180d"
@@ -144,29 +146,21 @@ def show(
     name: str, store: Path | None, only_changed: bool, fail_on: Sequence[str], **options: Any
 ) -> None:
     """Show a run of the store beside the runs before it. RUN is its id; default: the newest."""
-    from isobench.history import alarm
+    from isobench.history import beside
     from isobench.report import history as view
 
     refuse_unknown(fail_on, HISTORY_FAILURES)
     refuse_unwritable(options)
     kept = store_at(store)
     rows = _rows(kept)
-    run = name or _newest(rows, kept)
-    own = [row for row in rows if row.run == run]
-    if not own:
-        raise UsageError(f"{kept.folder} has no run {run!r}", hint=kept.command("list"))
-    found = alarm.judge(own, rows)
-    again = [row for row in rows if row.confirms == run]
-    if again:
-        found = alarm.confirm(found, again, rows)
+    found = beside.of_store(_run(name, rows, kept), rows)
     unwritten = publish(
         view.findings(found, only_changed=only_changed),
         options,
         document=lambda: view.findings_document(found),
         csv=lambda: view.findings_csv(found),
     )
-    alarmed = "regression" in fail_on and any(one.is_alarm for one in found)
-    sys.exit(REGRESSED if alarmed else unwritten)
+    sys.exit(REGRESSED if "regression" in fail_on and found.is_alarm else unwritten)
 
 
 def _rows(store: "Store", choice: "Choice | None" = None) -> "list[Row]":
@@ -180,11 +174,19 @@ def _rows(store: "Store", choice: "Choice | None" = None) -> "list[Row]":
     return rows
 
 
-def _newest(rows: "Sequence[Row]", store: "Store") -> str:
-    own = [row for row in rows if not row.confirms]
-    if not own:
+def _run(name: str, rows: "Sequence[Row]", store: "Store") -> "Sequence[Row]":
+    """Return the run of this id; without one, the newest. UsageError: there is none."""
+    from isobench.history import beside
+
+    if name:
+        own = [row for row in rows if row.run == name]
+        if not own:
+            raise UsageError(f"{store.folder} has no run {name!r}", hint=store.command("list"))
+        return own
+    newest = beside.newest_runs(rows)
+    if not newest:
         raise UsageError(f"{store.folder} has no runs", hint=store.command("add RUN"))
-    return max(own, key=lambda row: row.started).run
+    return newest[0]
 
 
 @history.command()
@@ -220,15 +222,17 @@ def trend(
 
         kept = store_at(store)
         chosen = Choice(since=since, machine=machine, targets=targets, workloads=workloads)
-        found = series.series_of(_demanded(kept, chosen), searcher)
+        rows = _demanded(kept, chosen)
+        found = series.series_of(rows, searcher)
+        newest = _newest(rows, chosen, kept, searcher)
     unwritten = publish(
-        view.trend(found, str(kept.folder)),
+        view.trend(found, newest, str(kept.folder)),
         options,
-        document=lambda: view.trend_document(found),
+        document=lambda: view.trend_document(found, newest),
         csv=lambda: view.trend_csv(found),
     )
     if output is not None:
-        _write_page(output, found, kept)
+        _write_page(output, found, newest, kept)
     sys.exit(unwritten)
 
 
@@ -243,11 +247,31 @@ def _demanded(store: "Store", choice: "Choice") -> "list[Row]":
     return rows
 
 
-def _write_page(output: Path, found: Sequence[Any], store: "Store") -> None:
+def _newest(
+    rows: "Sequence[Row]", choice: "Choice", store: "Store", searcher: "Search"
+) -> "list[Beside]":
+    """Return the newest run of each machine of these rows as `show` shows it, with the chosen cells
+    alone.
+    """
+    from isobench.history import beside
+    from isobench.history.store import Choice
+
+    # Cells that were not chosen, and runs of long ago, are a part of the measure.
+    found = [
+        one.only(choice.has_cell)
+        for machine in dict.fromkeys(row.machine for row in rows)
+        for one in beside.newest(_rows(store, Choice(machine=machine)), searcher)
+    ]
+    return sorted(found, key=lambda one: one.first.started, reverse=True)
+
+
+def _write_page(
+    output: Path, found: Sequence[Any], newest: "Sequence[Beside]", store: "Store"
+) -> None:
     from isobench.report import trend as page
 
     try:
-        page.write(output, found, str(store.folder))
+        page.write(output, found, newest, str(store.folder))
     except OSError as error:
         raise UsageError(
             f"{output}: {error.strerror}", hint="name a writable file with --output"

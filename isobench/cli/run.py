@@ -194,12 +194,12 @@ def run(**options: Any) -> None:
         if "regression" in options["fail_on"]:
             beside = _beside_history(outcome, options, time.monotonic() - began)
             if beside is not None:
-                found = beside.findings
+                found = beside.found
                 outcome = _answered_again(outcome, beside)
     finally:  # after the history, which JUnit shows too; and whatever became of it
         unwritten = export(outcome, options)
     _ci.publish(outcome, options["fail_on"], found)
-    alarmed = any(one.is_alarm for one in found or ())
+    alarmed = found is not None and found.is_alarm
     # What was found matters more than an export that could not be written.
     sys.exit(exit_code(outcome, options["fail_on"], alarmed=alarmed) or unwritten)
 
@@ -229,7 +229,7 @@ def _beside_history(
             console.print(text, markup=False)
 
     beside = _gate.beside_history(outcome, options, measure, say, spent)
-    console.print(view.findings_headline(beside.findings), markup=False)
+    console.print(view.findings_headline(beside.found), markup=False)
     return beside
 
 

@@ -16,6 +16,7 @@ from typing import Final
 import numpy as np
 
 from isobench import stats
+from isobench.history import search
 from isobench.history.row import Row
 from isobench.history.series import (
     Changed,
@@ -84,27 +85,35 @@ class Finding:
 
 
 def judge(
-    rows: Sequence[Row], past: Iterable[Row], *, minimum_effect: float = 0.0
+    rows: Sequence[Row],
+    past: Iterable[Row],
+    *,
+    minimum_effect: float = 0.0,
+    searcher: search.Search = search.here,
 ) -> list[Finding]:
     """Return how each cell of a run compares with the runs before it.
 
     `past` are the rows of the store; those of this run, of later ones, and of runs that confirm are
     left out. `minimum_effect`: smaller differences do not matter (0.02: 2 %).
     """
-    found = _compared(rows, _base(rows, past))
+    found = _compared(rows, _base(rows, past, searcher))
     p_values = [one.location.p_difference if one.location else 1.0 for one in found]
     adjusted = stats.holm(np.array(p_values, dtype=np.float64)).tolist()
     return [_judged(one, p, ALPHA, minimum_effect) for one, p in zip(found, adjusted, strict=True)]
 
 
 def confirm(
-    findings: Sequence[Finding], again: Sequence[Row], past: Iterable[Row]
+    findings: Sequence[Finding],
+    again: Sequence[Row],
+    past: Iterable[Row],
+    *,
+    searcher: search.Search = search.here,
 ) -> list[Finding]:
     """Return the findings after a further run. What it does not show again is unchanged; a cell
     that it has not measured stays as it was.
     """
     fresh = {key_of(row): row for row in again if counts(row)}
-    base = _base([one.row for one in findings], past)
+    base = _base([one.row for one in findings], past, searcher)
     # All cells take part, since the spread of the others counts too: measured again or not.
     rows = [fresh.get(key_of(one.row), one.row) for one in findings]
     compared = {key_of(one.row): one for one in _compared(rows, base)}
@@ -128,7 +137,9 @@ def confirm(
     return result
 
 
-def _base(rows: Sequence[Row], past: Iterable[Row]) -> Mapping[Key, Series]:
+def _base(
+    rows: Sequence[Row], past: Iterable[Row], searcher: search.Search
+) -> Mapping[Key, Series]:
     """Return the series before a run, by key: only those that the run has cells of."""
     wanted = {key_of(row) for row in rows}
     run, started = (rows[0].run, rows[0].started) if rows else ("", "")
@@ -137,7 +148,7 @@ def _base(rows: Sequence[Row], past: Iterable[Row]) -> Mapping[Key, Series]:
         for row in past
         if key_of(row) in wanted and row.run != run and row.started < started and not row.confirms
     ]
-    return {one.key: one for one in series_of(earlier)}
+    return {one.key: one for one in series_of(earlier, searcher)}
 
 
 def _compared(rows: Sequence[Row], base: Mapping[Key, Series]) -> list[Finding]:

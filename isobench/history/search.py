@@ -31,7 +31,7 @@ def here(series: Sequence[Searched]) -> list[list[int]]:
 
 @contextlib.contextmanager
 def beside() -> Iterator[Search]:
-    """Search in a process that starts now, and ends with the context."""
+    """Search in a process that starts now, and ends with the context: as often as it is called."""
     # Its own session: Ctrl-C is for the process that waits, which then ends this one.
     process = subprocess.Popen(
         [sys.executable, "-m", __name__],
@@ -47,11 +47,12 @@ def beside() -> Iterator[Search]:
         plain = [(values.tolist(), least) for values, least in series]
         assert process.stdin is not None
         assert process.stdout is not None
-        with contextlib.suppress(BrokenPipeError), process.stdin:
-            process.stdin.write(msgspec.json.encode(plain))
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.write(msgspec.json.encode(plain) + b"\n")
+            process.stdin.flush()
         special()  # what is found is tested with it
-        answer = process.stdout.read()
-        if process.wait():  # whatever it was, the search here raises it
+        answer = process.stdout.readline()
+        if not answer.endswith(b"\n"):  # whatever ended it, the search here raises it
             return here(series)
         return msgspec.json.decode(answer, type=list[list[int]])
 
@@ -59,7 +60,8 @@ def beside() -> Iterator[Search]:
         yield search
     finally:
         process.kill()
-        with process:  # closes the streams, and waits
+        # Closes the streams, and waits. What was not written has no reader any more.
+        with contextlib.suppress(BrokenPipeError), process:
             pass
 
 
@@ -69,9 +71,11 @@ def _main() -> None:
     from isobench.stats.change_points import library
 
     library()
-    series = msgspec.json.decode(sys.stdin.buffer.read(), type=list[tuple[list[float], float]])
-    found = here([(np.array(values), least) for values, least in series])
-    sys.stdout.buffer.write(msgspec.json.encode(found))
+    while line := sys.stdin.buffer.readline():
+        series = msgspec.json.decode(line, type=list[tuple[list[float], float]])
+        found = here([(np.array(values), least) for values, least in series])
+        sys.stdout.buffer.write(msgspec.json.encode(found) + b"\n")
+        sys.stdout.buffer.flush()
 
 
 if __name__ == "__main__":

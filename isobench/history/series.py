@@ -103,6 +103,11 @@ def counts(row: Row) -> bool:
     return row.mean is not None and not row.quick and row.status != Status.UNPROVEN
 
 
+def is_gap(row: Row) -> bool:
+    """Return whether a cell could not be measured: its status is the cause."""
+    return row.value is None and row.mean is None
+
+
 def location(row: Row) -> Location:
     """Return the mean log-ratio of a run that counts."""
     return Location(

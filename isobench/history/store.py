@@ -91,6 +91,13 @@ class Choice:
     """Names, or classes."""
     runs: tuple[str, ...] = ()
 
+    def has_cell(self, row: Row) -> bool:
+        """Return whether target and workload of a row are wanted."""
+        named = {row.workload, row.workload_class}
+        return (not self.targets or row.target in self.targets) and (
+            not self.workloads or not named.isdisjoint(self.workloads)
+        )
+
 
 def _columns() -> dict[str, str]:
     """Return the columns with their types in SQL."""

@@ -8,10 +8,11 @@ from typing import Any, Final
 import msgspec
 
 from isobench.history.alarm import ALPHA, FEWEST_BASE, SUSPECT, Finding, Outcome
+from isobench.history.beside import Beside
 from isobench.history.row import Row
-from isobench.history.series import Changed, ChangePoint, Series
+from isobench.history.series import Changed, ChangePoint, Series, is_gap
 from isobench.history.store import runs_of
-from isobench.model import Interval
+from isobench.model import FAILED_CAUSES, Cause, Interval
 from isobench.model.wording import (
     NOTHING,
     counted,
@@ -130,12 +131,11 @@ def runs_csv(rows: Sequence[Row]) -> str:
 # ---- a run beside its series
 
 
-def findings(found: Sequence[Finding], *, only_changed: bool = False) -> Sheet:
+def findings(found: Beside, *, only_changed: bool = False) -> Sheet:
     """Return a run beside the runs before it."""
-    first = found[0].row
-    shown = [one for one in found if not only_changed or one.outcome in SUSPECT]
+    shown = [one for one in found.findings if not only_changed or one.outcome in SUSPECT]
     return Sheet(
-        title=f"Run {first.run} beside its history, on {first.machine_name}",
+        title=f"Run {found.first.run} beside its history, on {found.first.machine_name}",
         warnings=(),
         headings=("target", "workload", "before", "runs", "now", "change", "interval", "outcome"),
         numbers=frozenset({"before", "runs", "now", "change", "interval"}),
@@ -208,33 +208,63 @@ def _causes(changes: Sequence[Changed]) -> str:
     return listed([*texts[:_MOST_CAUSES], f"{more} more"] if more > 0 else texts)
 
 
-def findings_headline(found: Sequence[Finding]) -> str:
-    """Return the closing sentences: what has changed, and how certain it is."""
-    parts = []
+def findings_headline(beside: Beside) -> str:
+    """Return the closing sentences: what has changed, how certain it is, and what is missing."""
+    found = beside.findings
+    parts = [*_changes_of(found), *_unchanged(found), *_without_verdict(found)]
+    sentences = [f"{counted(len(found), 'cell')} beside the history: {'; '.join(parts)}."]
+    sentences += [f"{text}." for text in _missing(beside.missing)]
+    if any(one.outcome in SUSPECT and one.confirmed is None for one in found):
+        sentences.append(
+            "Suspected: seen in one run only. isobench run --fail-on regression --confirm measures"
+            " such cells again."
+        )
+    return " ".join(sentences)
+
+
+def _changes_of(found: Sequence[Finding]) -> Iterator[str]:
     for confirmed, word in ((True, "confirmed"), (None, "suspected")):
         for outcome in (Outcome.REGRESSION, Outcome.IMPROVEMENT):
             own = [one for one in found if (one.outcome, one.confirmed) == (outcome, confirmed)]
             if own:
                 noun = outcome if len(own) == 1 else f"{outcome}s"
-                parts.append(f"{len(own)} {word} {noun}: {_some([finding_text(x) for x in own])}")
+                yield f"{len(own)} {word} {noun}: {_some([finding_text(x) for x in own])}"
+
+
+def _unchanged(found: Sequence[Finding]) -> Iterator[str]:
     unchanged = sum(one.outcome is Outcome.UNCHANGED for one in found)
     refuted = sum(one.confirmed is False for one in found)
     if unchanged:
         again = f" ({refuted} of them looked changed, and fresh blocks did not show it again)"
-        parts.append(f"{unchanged} unchanged{again if refuted else ''}")
-    for outcome, words in (
-        (Outcome.TOO_FEW, f"with fewer than {FEWEST_BASE} runs before that were measured alike"),
-        (Outcome.UNPROVEN, "unproven in this run"),
-    ):
-        if count := sum(one.outcome is outcome for one in found):
-            parts.append(f"{count} {words}")
-    sentence = f"{counted(len(found), 'cell')} beside the history: {'; '.join(parts)}."
-    if any(one.outcome in SUSPECT and one.confirmed is None for one in found):
-        sentence += (
-            " Suspected: seen in one run only. isobench run --fail-on regression --confirm measures"
-            " such cells again."
+        yield f"{unchanged} unchanged{again if refuted else ''}"
+
+
+def _without_verdict(found: Sequence[Finding]) -> Iterator[str]:
+    if few := sum(one.outcome is Outcome.TOO_FEW for one in found):
+        yield (
+            f"{counted(few, 'cell')} with fewer than {FEWEST_BASE} runs before that were measured"
+            " alike"
         )
-    return sentence
+    others: dict[str, list[str]] = {"unproven": [], "failed": [], "not measured": []}
+    for one in found:
+        if one.outcome is Outcome.UNPROVEN:
+            others[_how_unproven(one.row)].append(name_of(one.row))
+    for word, names in others.items():
+        if names:
+            yield f"{counted(len(names), 'cell')} {word} in this run: {_some(names)}"
+
+
+def _how_unproven(row: Row) -> str:
+    if not is_gap(row) or row.status == Cause.UNPROVEN:
+        return "unproven"
+    return "failed" if row.status in FAILED_CAUSES else "not measured"
+
+
+def _missing(rows: Sequence[Row]) -> Iterator[str]:
+    if rows:
+        verb = "is" if len(rows) == 1 else "are"
+        names = _some([name_of(row) for row in rows])
+        yield f"{counted(len(rows), 'cell')} of the run before {verb} not in this one: {names}"
 
 
 def _some(texts: Sequence[str]) -> str:
@@ -255,15 +285,19 @@ def _step(before: float | None, after: float | None, change: Interval | None) ->
     return text
 
 
-def findings_document(found: Sequence[Finding]) -> dict[str, Any]:
+def findings_document(found: Beside) -> dict[str, Any]:
     """Return a run beside its series for JSON."""
     return {
         "schema_version": FORMAT,
-        "run": found[0].row.run,
-        "machine": found[0].row.machine,
+        "run": found.first.run,
+        "machine": found.first.machine,
         "level": REPORTED_LEVEL,
         "alpha": ALPHA,
-        "cells": [_finding_document(one) for one in found],
+        "cells": [_finding_document(one) for one in found.findings],
+        "missing": [
+            {"target": row.target, "workload": row.workload, "metric": row.metric}
+            for row in found.missing
+        ],
         "headline": findings_headline(found),
     }
 
@@ -287,14 +321,14 @@ def _finding_document(one: Finding) -> dict[str, Any]:
     }
 
 
-def findings_csv(found: Sequence[Finding]) -> str:
+def findings_csv(found: Beside) -> str:
     """Return a run beside its series as CSV, one row a cell."""
     headings = (
         "target", "workload", "metric", "class", "before", "runs", "now", "change", "low", "high",
         "noise", "outcome", "confirmed",
     )  # fmt: skip
     rows = []
-    for one in found:
+    for one in found.findings:
         row = _finding_document(one)
         row["low"], row["high"] = row.pop("interval") or (None, None)
         row.pop("changed")
@@ -305,8 +339,10 @@ def findings_csv(found: Sequence[Finding]) -> str:
 # ---- series
 
 
-def trend(every: Sequence[Series], folder: str) -> Sheet:
-    """Return the series of a store: the level of each, and where it changed."""
+def trend(every: Sequence[Series], newest: Sequence[Beside], folder: str) -> Sheet:
+    """Return the series of a store: the level of each, and where it changed. `newest`: the newest
+    run of each machine.
+    """
     shown = [one for one in every if one.rows]
     return Sheet(
         title=f"Trend of {len(shown)} series in {folder}",
@@ -319,7 +355,7 @@ def trend(every: Sequence[Series], folder: str) -> Sheet:
             f"Fewer than {FEWEST_RUNS} runs have no change points.",
         ),
         remarks=dict(_trend_remarks(shown)),
-        closing=trend_headline(shown),
+        closing=trend_headline(shown, newest),
     )
 
 
@@ -398,58 +434,61 @@ class News:
     is_first: bool
     """The machine has no run before."""
     fresh: tuple[str, ...]
-    """Change points of that run."""
+    """What is not as before in that run, in the words of `findings_headline`."""
     earlier: tuple[tuple[str, str], ...]
-    """Nights and change points before, the newest first."""
+    """Nights and change points, the newest first."""
 
 
-def news(every: Sequence[Series]) -> Iterator[News]:
-    """Yield what is new on each machine, the machine with the newest run first."""
-    machines: dict[str, list[Series]] = {}
-    for one in every:
-        machines.setdefault(one.key.machine, []).append(one)
-    found = [(max((x.rows[-1] for x in own), key=_moment), own) for own in machines.values()]
-    for newest, own in sorted(found, key=lambda pair: _moment(pair[0]), reverse=True):
-        points = change_points(own)
+def news(every: Sequence[Series], newest: Sequence[Beside]) -> Iterator[News]:
+    """Yield what is new on each machine, in the order of `newest`: the newest run of each."""
+    for one in newest:
+        points = change_points(x for x in every if x.key.machine == one.first.machine)
         yield News(
-            machine=newest.machine_name,
-            night=night(newest.started),
-            is_first=all(row.run == newest.run for one in own for row in one.rows),
-            fresh=tuple(_sentence(one) for one in points if one.row.run == newest.run),
-            earlier=tuple(
-                (night(one.row.started), _sentence(one))
-                for one in points
-                if one.row.run != newest.run
-            ),
+            machine=one.first.machine_name,
+            night=night(one.first.started),
+            is_first=one.is_first,
+            fresh=tuple(_fresh(one)),
+            earlier=tuple((night(point.row.started), _sentence(point)) for point in points),
         )
 
 
-def _moment(row: Row) -> str:
-    return row.started
+def _fresh(one: Beside) -> Iterator[str]:
+    # What cannot be measured, and was not measured in the run before, is no news. A failure is.
+    lacking = {(row.target, row.workload) for row in one.before if is_gap(row)}
+    found = [
+        x
+        for x in one.findings
+        if (x.row.target, x.row.workload) not in lacking
+        or not is_gap(x.row)
+        or x.row.status in FAILED_CAUSES
+    ]
+    yield from _changes_of(found)
+    yield from _without_verdict(found)
+    yield from _missing(one.missing)
 
 
 def news_text(one: News) -> str:
     """Return what the newest run of a machine brought."""
     if one.is_first:
         return "the first run here; a trend needs runs to compare it with"
-    return f"since the run before: {_some(one.fresh) or 'nothing'}"
+    return f"since the run before: {'; '.join(one.fresh) or 'nothing'}"
 
 
 NO_RUN: Final = "No run counts: quick runs, gaps and unproven cells are left out."
 
 
-def trend_headline(every: Sequence[Series]) -> str:
+def trend_headline(every: Sequence[Series], newest: Sequence[Beside]) -> str:
     """Return the closing sentences: what is new since the run before, and what has changed since
     when.
     """
     sentences = []
-    for one in news(every):
+    for one in news(every, newest):
         text = f"{one.machine}, {one.night}: {news_text(one)}"
         for since, sentence in one.earlier[:_MOST_NAMED]:
             text += f"; since {since}: {sentence}"
         more = len(one.earlier) - _MOST_NAMED
         sentences.append(f"{text}; and {more} more change points." if more > 0 else f"{text}.")
-    return " ".join(sentences) or NO_RUN
+    return " ".join([*sentences, *([] if every else [NO_RUN])])
 
 
 def _sentence(point: ChangePoint) -> str:
@@ -459,13 +498,13 @@ def _sentence(point: ChangePoint) -> str:
     return text
 
 
-def trend_document(every: Sequence[Series]) -> dict[str, Any]:
+def trend_document(every: Sequence[Series], newest: Sequence[Beside]) -> dict[str, Any]:
     """Return series with their runs and change points for JSON."""
     return {
         "schema_version": FORMAT,
         "level": REPORTED_LEVEL,
         "series": [_series_document(one) for one in every],
-        "headline": trend_headline([one for one in every if one.rows]),
+        "headline": trend_headline([one for one in every if one.rows], newest),
     }
 
 

@@ -19,6 +19,7 @@ from typing import Any, Final
 import msgspec
 
 from isobench.config import bounded, paths, redaction
+from isobench.history.beside import Beside
 from isobench.history.row import Row
 from isobench.history.series import ChangePoint, Series
 from isobench.model.wording import interval_text, series_text, times_text
@@ -136,13 +137,13 @@ class Page:
     bottom: int = _HEIGHT - _BOTTOM
 
 
-def write(path: Path, every: Sequence[Series], folder: str) -> None:
+def write(path: Path, every: Sequence[Series], newest: Sequence[Beside], folder: str) -> None:
     """Write the page. OSError: it cannot be written."""
-    documents.write_text(bounded.replaceable(path), render(every, folder))
+    documents.write_text(bounded.replaceable(path), render(every, newest, folder))
 
 
-def render(every: Sequence[Series], folder: str) -> str:
-    """Return the page of a store's series, without secrets."""
+def render(every: Sequence[Series], newest: Sequence[Beside], folder: str) -> str:
+    """Return the page of a store's series and its newest runs, without secrets."""
     shown = [one for one in every if one.rows]
     groups = _grouped(shown)
     templates = paths.shared("reports") / "templates"
@@ -150,7 +151,7 @@ def render(every: Sequence[Series], folder: str) -> str:
     library = templates.joinpath(*_LIBRARY).read_text(encoding="utf-8")
     page = Page(
         title=f"History of ratios to native in {folder}",
-        news=tuple(words.news(shown)),
+        news=tuple(words.news(shown, newest)),
         figures=tuple(_figure(number, one) for number, one in enumerate(groups)),
         targets=tuple(dict.fromkeys(one.key.target for one in shown)),
         workloads=tuple(dict.fromkeys(one.key.workload for one in shown)),

@@ -37,7 +37,7 @@ from typing import Final
 import click
 import msgspec
 
-from isobench.history import alarm, series, store
+from isobench.history import alarm, beside, series, store
 from isobench.history.row import Row
 from isobench.report import trend
 
@@ -332,7 +332,8 @@ def find(histories: int, otava: str) -> None:
 def page(seed: int, out: Path) -> None:
     """Write the trend page of a simulated history."""
     rows, further = history(seed)
-    trend.write(out, series.series_of([*rows, *further]), "simulated history")
+    every = [*rows, *further]
+    trend.write(out, series.series_of(every), beside.newest(every), "simulated history")
 
 
 @main.command()

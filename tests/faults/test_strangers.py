@@ -22,7 +22,7 @@ import pytest
 from isobench.claims import condition
 from isobench.cli import _progress
 from isobench.config import bounded, parameters, redaction
-from isobench.history import alarm, entry, series
+from isobench.history import beside, entry, series
 from isobench.history import store as module
 from isobench.history.row import RANGES, SMALLEST_ERROR, Row
 from isobench.history.store import Choice, Store
@@ -479,13 +479,14 @@ def test_everything_can_be_computed_of_what_a_row_may_have(store: Store) -> None
         store.add([row(night, **numbers), row(night, target="podman", place=1)])
     rows = store.rows()
     found = series.series_of(rows)
-    assert trend.render(found, "x")
-    assert words.trend(found, "x").closing
-    assert words.trend_document(found)
+    newest = beside.newest(rows)
+    assert trend.render(found, newest, "x")
+    assert words.trend(found, newest, "x").closing
+    assert words.trend_document(found, newest)
     for base in (2, 5, 12):
         run = [one for one in rows if one.run == f"run-{base}"]
-        judged = alarm.judge(run, rows)
-        assert words.findings(alarm.confirm(judged, run, rows)).closing
+        judged = beside.judged(run, rows)
+        assert words.findings(beside.confirmed(judged, run, rows)).closing
 
 
 @pytest.mark.parametrize("kind", ["fifo", "device"])

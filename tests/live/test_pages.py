@@ -9,7 +9,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from isobench.history import series
+from isobench.history import beside, series
 from isobench.report import trend
 from tests.bench import bench_history
 from tests.conftest import required
@@ -70,7 +70,8 @@ def opened(browser: Browser, faults: list[str]) -> Iterator[Open]:
 def history_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("trend") / "trend.html"
     rows, further = bench_history.history(seed=0)
-    trend.write(path, series.series_of([*rows, *further]), "a simulated history")
+    every = [*rows, *further]
+    trend.write(path, series.series_of(every), beside.newest(every), "a simulated history")
     return path
 
 
@@ -154,7 +155,8 @@ def test_the_axis_of_a_single_run_is_its_day(
 ) -> None:
     rows, _ = bench_history.history(seed=0)
     path = tmp_path / "trend.html"
-    trend.write(path, series.series_of([row for row in rows if row.run == rows[0].run]), "one run")
+    own = [row for row in rows if row.run == rows[0].run]
+    trend.write(path, series.series_of(own), beside.newest(own), "one run")
     page = first_figure(opened(path))
     # The axis itself is a drawing: what it is drawn from is read back from where the pointer is.
     places = []

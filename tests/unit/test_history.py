@@ -20,14 +20,20 @@ import msgspec
 import numpy as np
 import pytest
 
+<<<<<<< HEAD
 from isobench.cli import _progress
 from isobench.history import alarm, duckdb_door, entry, search, series
+=======
+from isobench.cli import _gate
+from isobench.history import alarm, beside, duckdb_door, entry, search, series
+>>>>>>> bb240f4 (The trend says of the newest run what history show says, and both name cells that are missing)
 from isobench.history import store as module
 from isobench.history.alarm import Outcome
 from isobench.history.row import Row
 from isobench.history.store import Choice, Store, runs_of
 from isobench.model.errors import UsageError
-from isobench.report import trend
+from isobench.report import history as words
+from isobench.report import trend, write
 from isobench.storage import reader
 
 pytest.importorskip("duckdb", reason="the extra history is not installed")
@@ -758,6 +764,104 @@ def test_a_confirmed_regression_has_an_exit_code_when_it_is_a_failure(
     assert isobench("history", "show", *earlier).code == 0
 
 
+def told(isobench: Run, store: Store, *words: str) -> tuple[str, str, str]:
+    """Return what `show` and `trend` close with, and the top of the page of the trend."""
+    place = ("--store", store.folder, "--export-json", "-")
+    page = store.folder.parent / "trend.html"
+    shown = json.loads(isobench("history", "show", *place).out)["headline"]
+    words = (*words, *(("--since", "2000-01-01") if "--since" not in words else ()))
+    done = isobench("history", "trend", *place, *words, "-o", page)
+    assert done.code == 0, done.err
+    top = page.read_text().partition('<ul class="answers">')[2].partition("</ul>")[0]
+    return shown, json.loads(done.out)["headline"], " ".join(top.split())
+
+
+def test_the_trend_says_of_the_newest_run_what_show_says(
+    isobench: Run, three_nights: Store
+) -> None:
+    shown, closing, top = told(isobench, three_nights)
+    change = "1 confirmed regression: docker cpu.sieve 1.20x -> 1.50x"
+    assert change in shown
+    assert f"since the run before: {change}" in closing
+    assert "Since the run before: 1 confirmed regression: docker cpu.sieve 1.20" in top
+    assert "unchanged" not in closing
+
+
+def gap(night: int, cause: str, **others: Any) -> Row:
+    """Return a cell that could not be measured."""
+    numbers = ("value", "native", "mean", "error", "deviation", "freedom", "shared", "low", "high")
+    found = row(night, status=cause, blocks=0, sessions=0, **others)
+    return msgspec.structs.replace(found, **dict.fromkeys(numbers))
+
+
+def test_a_cell_that_failed_or_vanished_or_is_unproven_is_named_by_show_and_by_the_trend(
+    isobench: Run, store: Store
+) -> None:
+    for night in range(3):
+        store.add(cells(night, 1.2, seed=1))
+    same = cells(3, 1.2, seed=1)
+    failed = gap(3, "timed-out", workload=same[0].workload, place=0)
+    unproven = msgspec.structs.replace(same[1], status="unproven")
+    store.add([failed, unproven, *same[3:]])
+    shown, closing, top = told(isobench, store)
+    for text in (
+        "1 cell unproven in this run: docker cpu.sha256",
+        "1 cell failed in this run: docker cpu.sieve",
+        "1 cell of the run before is not in this one: docker syscall.getppid",
+    ):
+        assert text in shown
+        assert text in closing
+        assert text in top
+    assert "nothing" not in closing
+    listed = json.loads(
+        isobench("history", "show", "--store", store.folder, "--export-json", "-").out
+    )["missing"]
+    assert listed == [{"target": "docker", "workload": "syscall.getppid", "metric": "time"}]
+
+
+def test_cells_that_were_not_chosen_are_a_part_of_the_measure_and_not_of_the_sentence(
+    isobench: Run, three_nights: Store
+) -> None:
+    _, closing, _ = told(isobench, three_nights, "--workloads", "io")
+    assert "since the run before: nothing" in closing
+    _, closing, _ = told(isobench, three_nights, "--workloads", "cpu.sieve")
+    assert "1 confirmed regression: docker cpu.sieve 1.20x -> 1.50x" in closing
+    # Nor are the runs before a part of the choice.
+    _, closing, _ = told(isobench, three_nights, "--since", "2026-01-03")
+    assert "1 confirmed regression: docker cpu.sieve 1.20x -> 1.50x" in closing
+
+
+def test_what_could_not_be_measured_before_is_no_news_and_a_failure_is(store: Store) -> None:
+    past = [one for night in range(3) for one in cells(night, 1.2, seed=1)]
+    for cause, text in (
+        ("not-applicable", "nothing"),
+        ("unavailable", "nothing"),
+        ("failed", "1 cell failed in this run: wine cpu.sieve"),
+        ("unproven", "1 cell unproven in this run: wine cpu.sieve"),
+    ):
+        rows = [*past, gap(2, cause, target="wine", place=9)]
+        rows += [*cells(3, 1.2, seed=1), gap(3, cause, target="wine", place=9)]
+        (one,) = words.news(series.series_of(rows), beside.newest(rows))
+        assert words.news_text(one) == f"since the run before: {text}"
+    rows = [*past, *cells(3, 1.2, seed=1)[1:], gap(3, "unavailable")]
+    (one,) = words.news(series.series_of(rows), beside.newest(rows))
+    assert words.news_text(one).endswith("1 cell not measured in this run: docker cpu.sieve")
+
+
+def test_the_run_before_is_of_the_same_machine_and_no_quick_one() -> None:
+    past = [one for night in range(3) for one in cells(night, 1.2, seed=1)]
+    past += cells(3, 1.2, seed=1, quick=True)[:1]
+    past += cells(4, 1.2, seed=1, machine="ffff", target="podman")
+    past += cells(4, 1.2, seed=2, run="again", confirms="run-2", target="crun")
+    one = beside.judged(cells(5, 1.2, seed=1)[:4], past)
+    assert [row.workload for row in one.missing] == ["io.metadata", "cpu.matmul"]
+    assert not one.is_first
+    # A gap is of all metrics of its cell; options and versions make no cell another one.
+    peak = row(4, run="before", metric="peak", place=7)
+    tonight = [*cells(5, 1.2, seed=1, options='{"a":"b"}')[1:], gap(5, "failed")]
+    assert not beside.judged(tonight, [*past, *cells(4, 1.2, seed=1, run="before"), peak]).missing
+
+
 @pytest.mark.parametrize(
     ("link", "why"),
     [
@@ -868,7 +972,7 @@ def test_advised_commands_of_the_history_are_printed_as_isobench_was_called(
 def test_a_link_stays_and_leads_to_the_page(tmp_path: Path) -> None:
     (tmp_path / "there").touch()
     (tmp_path / "link").symlink_to("there")
-    trend.write(tmp_path / "link", series.series_of([row(0)]), "here")
+    trend.write(tmp_path / "link", series.series_of([row(0)]), beside.newest([row(0)]), "here")
     assert (tmp_path / "link").is_symlink()
     assert "<html" in (tmp_path / "there").read_text()
 
@@ -888,23 +992,31 @@ def test_the_trend_is_the_same_as_of_the_series(isobench: Run, store: Store) -> 
     assert [point["run"]] == [found.row.run for one in own for found in one.change_points]
 
 
+def rendered(rows: Sequence[Row]) -> str:
+    """Return the page of the trend of these rows."""
+    return trend.render(series.series_of(rows), beside.newest(rows), "here")
+
+
 def test_the_page_of_a_store_without_a_run_that_counts_says_so() -> None:
-    page = trend.render(series.series_of([row(0, quick=True)]), "here")
+    page = rendered([row(0, quick=True)])
     assert "No run counts: quick runs" in page
     assert "Each figure shows" not in page
-    assert "No run counts" not in trend.render(series.series_of([row(0)]), "here")
+    assert "No run counts" not in rendered([row(0)])
 
 
 def test_a_first_run_is_not_compared_with_a_run_before() -> None:
     (first, second) = nights([1.2, 1.21])
-    alone = trend.render(series.series_of([first]), "here")
+    alone = rendered([first])
     assert "The first run here" in alone
     assert "ince the run before" not in alone
     assert "The run as a table" in alone
     assert ">2026-" in alone
     assert 'class="line bar' in alone  # one run has no band: its interval is a line
-    both = trend.render(series.series_of([first, second]), "here")
-    assert "Since the run before: nothing." in both
+    both = rendered([first, second])
+    assert "Since the run before: 1 cell with fewer than 2 runs before" in both
+    assert "Since the run before: nothing." in rendered(
+        [one for night in range(4) for one in cells(night, 1.2, seed=1)]
+    )
     assert "All 2 runs as a table" in both
     assert 'class="line bar' not in both
 
@@ -915,19 +1027,21 @@ def test_a_search_beside_finds_what_the_search_here_finds() -> None:
     asked = [(values, 0.002), (values[:3], 0.002), (values[:0], 0.0)]
     with search.beside() as searcher:
         assert searcher(asked) == search.here(asked) == [[20], [], []]
+        assert searcher(asked[:1]) == [[20]]
 
 
 def test_a_search_beside_that_ends_early_is_made_here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/bin/false")
     values = np.array([one.mean for one in nights([1.2] * 20 + [1.5] * 20)])
     with search.beside() as searcher:
-        assert searcher([(values, 0.002)]) == [[20]]
+        for _ in range(2):
+            assert searcher([(values, 0.002)]) == [[20]]
 
 
 # ---- a run beside its history, on its page and in the exports
 
 
-def beside(path: Path, **others: Any) -> None:
+def compared(path: Path, **others: Any) -> None:
     """Write history.json into the folder of a run: one cell has changed, one has not."""
     changed = {
         "target": "box", "workload": "cpu.sieve", "metric": "time", "outcome": "regression",
@@ -943,7 +1057,7 @@ def test_the_page_and_the_summary_show_what_has_changed(
     synthetic: Write, isobench: Callable[..., Any]
 ) -> None:
     path = synthetic({("box", "cpu.sieve"): 2.0, ("box", "io.fsync"): 1.0})
-    beside(path)
+    compared(path)
     assert isobench("report", path, "-q").code == 0
     page = (path / "report.html").read_text()
     section = page.partition('<section id="since"')[2].partition("</section>")[0]
@@ -953,6 +1067,26 @@ def test_the_page_and_the_summary_show_what_has_changed(
     assert "## Since the runs before" in (path / "summary.md").read_text()
     kept = json.loads((path / "summary.json").read_text())["history"]
     assert [one["outcome"] for one in kept["cells"]] == ["regression", "unchanged"]
+
+
+def test_a_run_names_the_cells_of_the_run_before_that_it_does_not_have(
+    synthetic: Write, isobench: Run, store: Store
+) -> None:
+    path = synthetic({("box", "cpu.sieve"): 1.5})
+    rows = entry.rows_of(reader.load(path))
+    day = {"run": "before", "started": "2001-01-02T03:04:05Z", "month": "2001-01"}
+    before = [msgspec.structs.replace(one, **day) for one in rows]
+    store.add([*before, msgspec.structs.replace(before[0], target="gone", place=len(before))])
+    options = {"store": store.folder, "confirm": False}
+    _gate.beside_history(write.answer(path, path), options, lambda _: None, lambda _: None)
+    kept = json.loads((path / "history.json").read_text())
+    (name,) = (f"gone {one.workload}" for one in before[:1])
+    assert kept["missing"] == [
+        {"target": "gone", "workload": before[0].workload, "metric": before[0].metric}
+    ]
+    assert f"1 cell of the run before is not in this one: {name}." in kept["headline"]
+    assert isobench("report", path, "-q").code == 0
+    assert f"is not in this one: {name}." in (path / "summary.md").read_text()
 
 
 def test_a_run_that_was_not_compared_has_no_such_section(
@@ -968,7 +1102,7 @@ def test_only_a_confirmed_regression_is_a_failure_of_junit(
     confirmed: bool | None, failures: int, synthetic: Write, isobench: Callable[..., Any]
 ) -> None:
     path = synthetic({("box", "cpu.sieve"): 2.0, ("box", "io.fsync"): 1.0})
-    beside(path, confirmed=confirmed)
+    compared(path, confirmed=confirmed)
     text = isobench("report", path, "-q", "--export-junit", "-").out
     suite = text.partition('name="history"')[2].partition(">")[0]
     assert 'tests="2"' in suite

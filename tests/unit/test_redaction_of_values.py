@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from isobench.config import redaction
-from isobench.history import entry, series
+from isobench.history import beside, entry, series
 from isobench.history.row import Row
 from isobench.history.store import Store
 from isobench.model import Cause, ClaimStatus, Gap
@@ -151,7 +151,7 @@ def test_a_row_of_the_history_takes_no_other_away(
         about = {"id": f"r{number}", "started": f"2026-11-1{number}T01:00:00Z"}
         run = make_run(about={**about, "host": {"cpu": "x token='", "kernel": kernel}})
         rows += entry.rows_of(run)
-    trend.write(tmp_path / "trend.html", series.series_of(rows), "store")
+    trend.write(tmp_path / "trend.html", series.series_of(rows), beside.newest(rows), "store")
     page = (tmp_path / "trend.html").read_text()
     assert "<figure" in page
     assert 'class="bottom"' in page

@@ -124,7 +124,7 @@ def suspected(synthetic: Write, monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     path = synthetic()
     outcome = write.answer(path, path)
 
-    def judge(rows: Any, _past: Any) -> list[alarm.Finding]:
+    def judge(rows: Any, _past: Any, **_: Any) -> list[alarm.Finding]:
         first, *others = [alarm.Finding(row=row, outcome=alarm.Outcome.UNCHANGED) for row in rows]
         return [replace(first, outcome=alarm.Outcome.REGRESSION), *others]
 
@@ -150,7 +150,7 @@ def test_measuring_again_has_what_is_left_of_the_time_limit(suspected: Outcome) 
     found = beside(suspected, second)
     assert limits == [20.0]
     assert found.timed_out
-    assert found.findings[0].confirmed is None
+    assert found.found.findings[0].confirmed is None
     assert (suspected.folder / "history.json").exists()
 
 

@@ -44,9 +44,18 @@ class HistoryCell(Struct, frozen=True, kw_only=True):
         check_order(self.interval)
 
 
+class MissingCell(Struct, frozen=True, kw_only=True):
+    """A cell of the run before that this run does not have."""
+
+    target: str
+    workload: str
+    metric: str
+
+
 class History(Struct, frozen=True, kw_only=True):
     """The content of history.json."""
 
     schema_version: int = FORMAT
     cells: tuple[HistoryCell, ...] = ()
+    missing: tuple[MissingCell, ...] = ()
     headline: str = ""
