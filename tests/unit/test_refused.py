@@ -170,6 +170,13 @@ def test_a_time_limit_before_measuring_again_leaves_the_findings(suspected: Outc
     assert reader.load(suspected.folder).history is not None
 
 
+def test_what_is_measured_again_decides_about_the_findings(suspected: Outcome) -> None:
+    found = beside(suspected, lambda _: suspected).found
+    assert found.findings[0].confirmed is False
+    assert not found.is_alarm
+    assert "did not show it again" in (suspected.folder / "history.json").read_text()
+
+
 def test_an_interruption_of_measuring_again_is_one_of_the_command(suspected: Outcome) -> None:
     found = beside(suspected, lambda _: replace(suspected, interrupted=True), timeout=None)
     assert found.interrupted
