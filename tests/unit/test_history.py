@@ -20,13 +20,8 @@ import msgspec
 import numpy as np
 import pytest
 
-<<<<<<< HEAD
-from isobench.cli import _progress
-from isobench.history import alarm, duckdb_door, entry, search, series
-=======
-from isobench.cli import _gate
+from isobench.cli import _gate, _progress
 from isobench.history import alarm, beside, duckdb_door, entry, search, series
->>>>>>> bb240f4 (The trend says of the newest run what history show says, and both name cells that are missing)
 from isobench.history import store as module
 from isobench.history.alarm import Outcome
 from isobench.history.row import Row
