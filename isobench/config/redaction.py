@@ -6,10 +6,11 @@ values, before they become JSON, a page or a table: in a whole document a rule c
 a part of a secret. Identifiers stay as they are (`keep`): the files of a run refer to each other by
 them.
 
-What counts as a secret: a user name with a password in a URL, values of options, variables and keys
-that are called like a secret (`--password X`, `TOKEN=x`, "password": "x"), headers that authorize,
-private keys, tokens of well-known forms, and every value that an environment variable of this
-process marks as a secret in one of these ways, wherever it stands.
+What counts as a secret: a user name with a password in a URL, or before an "@" without one; values
+of options, variables and keys that are called like a secret (`--password X`, `TOKEN=x`, "password":
+"x", `token: x`); headers that authorize; private keys; tokens of well-known forms; and every
+password in a URL, and every value under such a name, that the environment of this process has,
+wherever it stands.
 """
 
 import contextlib
@@ -33,13 +34,14 @@ MARK: Final = "***"
 """What stands in place of what is left out."""
 _MARKED_WORD: Final = (
     r"(?:passw(?:or)?d|pass|sshpass|passphrase|secrets?|tokens?|credentials?|api[_-]?keys?|auth"
-    r"|access[_-]?keys?|secret[_-]?keys?|private[_-]?keys?|authorization|cookie|session[_-]?key)"
+    r"|(?:access|account|secret|private)[_-]?keys?|authorization|cookie|session[_-]?key)"
 )
 # A word of a name, as in DB_PASSWORD or --registry-token, and not a part of one, as in "authors".
 # PWD itself is the working directory; MYSQL_PWD is a password, and so is PGPASSWORD.
 _NAMED: Final = (
-    rf"(?:(?:[A-Za-z0-9]+[_.-])*{_MARKED_WORD}|[A-Za-z0-9]+_pwd"
-    r"|[A-Za-z0-9]*(?:password|passwd|passphrase|token|secret))"
+    rf"(?:_{{0,2}}(?:(?:[A-Za-z0-9]+[_.-])*{_MARKED_WORD}|[A-Za-z0-9]+_pwd"
+    r"|[A-Za-z0-9]*(?:password|passwd|passphrase|token|secret"
+    r"|(?:api|access|account|secret|private)key)))"
 )
 # A name that ends otherwise, as token_file, says where the secret is.
 _NAME: Final = re.compile(_NAMED, re.IGNORECASE)
@@ -49,7 +51,8 @@ _VALUE: Final = rf"(?:{_QUOTED}|[^\s\"',;&|<>]+)"
 
 # Nearly all texts hold nothing of this, and are searched once only.
 _HINT: Final = re.compile(
-    r"@|pass|pwd|secret|token|credential|key|auth|cookie|-u|sig|akia|asia|gh[opsur]_|eyj|xox|glpat",
+    r"@|pass|pwd|secret|token|cred|key|auth|cookie|-u|user|sig|akia|asia|gh[opsur]_|github_|eyj|xox|gl[a-z]"
+    r"|dckr_|npm_|pypi-|[rs]k_|hv[bsr]\.",
     re.IGNORECASE,
 )
 # Coordinates and times, as in the pages of long histories: megabytes that no rule needs to search.
@@ -57,11 +60,55 @@ _NUMBERS: Final = re.compile(r"(?<=[,\s])((?:-?[0-9.]{1,24}[,\s]+){50,})")
 _LONG: Final = 100_000
 _PORT: Final = r"[0-9]{1,5}[/?#]"
 """A port with what follows it in a URL."""
+# A user name, perhaps with its domain as in me@corp.example, a password and a host. As Go and curl
+# divide them, the last @ ends the password. The @ of an image's digest ends none, and what follows
+# the domain of a user may be a port in a list of hosts.
+_USER: Final = r"(?!mailto:)[\w.%+-]++"
+_DOMAIN: Final = r"@(?!sha[0-9]{3}:)\w[\w.-]*+:(?![0-9]{1,5},)"
+_BEFORE_HOST: Final = r"(?=[\w\[])(?!sha[0-9]{3}:)"
+_LOGINS: Final = (
+    # It begins with the first colon of a word, after what cannot be a part of the user name.
+    re.compile(
+        r"(?<![^\s\"'<>])((?:[^\s\"'<>/:@]*[^\s\"'<>/:@\w.%+-])?+)"
+        rf"{_USER}(?:{_DOMAIN}|:)[^\s/\"'<>]+@{_BEFORE_HOST}"
+    ),
+    re.compile(rf"(?<![\w.%+@-])(){_USER}{_DOMAIN}[^\s/\"'<>]+@(?=[\w\[])"),
+    # As requests and urllib3 print what they could not parse: "user:password@host" alone. After a
+    # slash or an @ stands the rest of something else, to the first character that may separate.
+    re.compile(
+        r"(?<![\w.%+-])((?<=[/@])[\w.]*+[%+-]|(?<![/@]))"
+        rf"{_USER}:[^\s:/@\"'<>]++@{_BEFORE_HOST}"
+    ),
+)
+_LOGIN_OPTION: Final = r"(?:-u|-U|--user|--proxy-user|--(?:src-|dest-)?creds)"
+_BLANKS: Final = r"[ \t]{0,16}"
+# What follows a colon in a sentence: a word with more words after it that begin no next value, a
+# number that counts or is a status, the place of a secret, the error within an error.
+_PROSE: Final = (
+    r"(?-i:[A-Z]?[a-z]++(?:'[a-z]+)?[,.]?[ \t]+[\"'(\[]?[A-Za-z]++"
+    r"(?![\w.-]{0,40}[ \t]?(?:=|:(?!//)))"
+    r"|(?:x509|[a-z]++(?:\.[A-Z][A-Za-z]*+)?):[ \t])"
+    r"|[0-9]{1,3}(?![\w.-])"
+    r"|(?:~|\.{1,2})/|/(?:dev|etc|home|mnt|opt|proc|root|run|srv|sys|tmp|usr|var)/|[a-z][a-z+]*+://"
+    r"|(?:none|null|nil|true|false|yes|no|on|off|ok|eof|any|all|default|optional|required|set|unset"
+    r"|empty|missing|absent|found|unknown|invalid|incorrect|wrong|expired|changed|denied|refused"
+    r"|rejected|failed|failure|error|unauthorized|forbidden|unavailable|unsupported|enabled"
+    r"|disabled|files|compat)[.,;:!?)\]}\"']{0,3}(?:\s|\Z)"
+    r"|[\"']?\*\*\*"
+)
+# "auth" and "pass" alone are also a part of a program, and the result of a test.
+_NAME_IN_TEXT: Final = (
+    rf"(?!(?:auth|pass)[\"' \t:=])(?:{_NAMED}|(?:api|access|account|secret|private)[ ]key)[\"']?"
+)
+_HAS_LETTER: Final = r"(?=[\"']?[^\s\"']*\w)"
 # Texts may come from anybody: each rule takes time in proportion to the text. Where it could begin
 # at many places of one run of characters, it says which of them is the first, or has a bound.
 _RULES: Final[tuple[tuple[re.Pattern[str], str], ...]] = (
     (
-        re.compile(r"-----BEGIN ([A-Z ]*PRIVATE KEY)-----.*?(?:-----END \1-----|\Z)", re.DOTALL),
+        re.compile(
+            r"-----BEGIN ([A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?)-----.*?(?:-----END \1-----|\Z)",
+            re.DOTALL,
+        ),
         MARK,
     ),
     # A path has one slash where the URL had two. The user name alone may be a token, as in
@@ -86,14 +133,7 @@ _RULES: Final[tuple[tuple[re.Pattern[str], str], ...]] = (
         ),
         rf"\1{MARK}@",
     ),
-    # As requests and urllib3 print what they could not parse: "user:password@host" alone. After a
-    # slash or an @ stands the rest of something else, to the first character that may separate.
-    (
-        re.compile(
-            r"(?<![\w.%+-])((?<=[/@])[\w.]*+[%+-]|(?<![/@]))[\w.%+-]++:[^\s:/@\"'<>]++@(?=[\w\[])"
-        ),
-        rf"\1{MARK}@",
-    ),
+    *((one, rf"\1{MARK}@") for one in _LOGINS),
     (
         re.compile(
             r"((?:proxy-)?authorization[\"']?\s*[:=]\s*[\"']?)"
@@ -108,17 +148,44 @@ _RULES: Final[tuple[tuple[re.Pattern[str], str], ...]] = (
     # The user has no "=" that ends another such option.
     (
         re.compile(
-            r"((?<![\w-])(?:-u|--user|--proxy-user)[=\s]\s*)"
-            r"(?:[^\s:@=]|(?<![^\w-]-u)(?<![^\w-]--user)(?<![^\w-]--proxy-user)=)++"
+            rf"((?<![\w-]){_LOGIN_OPTION}[=\s]\s*)(?!\*\*\*@)"
+            r"(?:[^\s:=]|(?<![^\w-]-u)(?<![^\w-]-U)(?<![^\w-]--user)(?<![^\w-]--proxy-user)"
+            r"(?<!-creds)=)++"
             rf":{_VALUE}"
         ),
         rf"\1{MARK}",
     ),
-    (re.compile(rf"((?<=\s)-u)[A-Za-z][\w.-]*:{_VALUE}"), rf"\1{MARK}"),
+    (re.compile(rf"((?<=\s)-u)[A-Za-z][\w.@%+-]*:{_VALUE}"), rf"\1{MARK}"),
+    # A file of options of curl. Two numbers are those of a user and a group.
+    (
+        re.compile(
+            rf"((?<![\w.-])(?:proxy-)?user[\"']?{_BLANKS}[:=]{_BLANKS}[\"']?)"
+            r"(?![0-9]+:[0-9]+(?![\w.-]))[^\s\"':=]++:(?!//)[^\s\"']++",
+            re.IGNORECASE,
+        ),
+        rf"\1{MARK}",
+    ),
+    # A .netrc, in one line or in several.
+    (
+        re.compile(
+            r"(\b(?:machine|login|account)\s{1,16}(?!(?:with|by|using|via|and|or|for)\s)\S{1,256}"
+            r"\s{1,16}passw(?:or)?d\s{1,16})\S+"
+        ),
+        rf"\1{MARK}",
+    ),
+    (
+        re.compile(
+            r"(\bpassw(?:or)?d[ \t]{1,16})(?!(?:sha|md|ssh|tls)-?[0-9])"
+            r"(?=[^\s0-9]*[0-9])(?=[^\sA-Za-z]*[A-Za-z])[^\s\"',;&|<>]{6,}",
+            re.IGNORECASE,
+        ),
+        rf"\1{MARK}",
+    ),
     # A header, and the signature of a link.
     (
         re.compile(
-            r"(\b(?:x|api|access|auth)-(?:[a-z]{1,40}-){0,10}(?:key|token|secret)\s*:\s*"
+            r"(\b(?:x|api|access|auth|(?:private|job|deploy)(?=-token))-(?:[a-z]{1,40}-){0,10}"
+            r"(?:key|token|secret)\s*:\s*"
             r"[\"']?)[^\s\"',;]+",
             re.IGNORECASE,
         ),
@@ -128,9 +195,32 @@ _RULES: Final[tuple[tuple[re.Pattern[str], str], ...]] = (
     (re.compile(r"(\bsshpass\s+(?:-\w+\s+){0,20}-p\s*)\S+"), rf"\1{MARK}"),
     (re.compile(rf"((?<![\w.-]){_NAMED}[\"']?=)(?!=){_VALUE}", re.IGNORECASE), rf"\1{MARK}"),
     (re.compile(rf"([\"']{_NAMED}[\"']\s*[:=]\s*)(?:{_QUOTED})", re.IGNORECASE), rf'\1"{MARK}"'),
+    # With blanks, as in messages and in files of options.
     (
         re.compile(
-            r"\b(?:gh[opsur]_\w{20,}|github_pat_\w{20,}|glpat-[\w-]{16,}|xox[abprs]-[\w-]{10,}"
+            rf"((?<![\w.-]){_NAME_IN_TEXT}(?:{_BLANKS}:[ \t]{{1,16}}|[ \t]{{1,16}}={_BLANKS}"
+            rf"|=[ \t]{{1,16}}))(?!=)(?!{_PROSE}){_HAS_LETTER}{_VALUE}",
+            re.IGNORECASE,
+        ),
+        rf"\1{MARK}",
+    ),
+    # A colon alone also stands before a port and before the tag of an image.
+    (
+        re.compile(
+            rf"((?<![\w./-]){_NAME_IN_TEXT}:)(?!//|{_PORT}|[\"']?\*\*\*)"
+            r"(?:(?<=word:)|(?<=passwd:)|(?<=phrase:)"
+            r"|(?=[^\s\"',;&|<>]{16})(?=[^\s\"',;&|<>0-9]{0,64}[0-9]))"
+            r"[^\s\"',;&|<>]{6,}",
+            re.IGNORECASE,
+        ),
+        rf"\1{MARK}",
+    ),
+    (
+        re.compile(
+            r"\b(?:gh[opsur]_\w{20,}|github_pat_\w{20,}|xox[abprs]-[\w-]{10,}"
+            r"|gl(?:pat|ptt|dt|rt|cbt|ft|soat|agent)-[\w-]{16,}"
+            r"|dckr_[op]at_[\w-]{16,}|npm_[A-Za-z0-9]{30,}|[rs]k_(?:live|test)_\w{10,}"
+            r"|hv[bsr]\.[\w-]{16,}|pypi-(?=[a-z_-]{0,40}[A-Z0-9])[\w-]{16,}"
             r"|(?:AKIA|ASIA)[A-Z0-9]{16}"
             r"|eyJ(?:\w|-(?!eyJ)){8,}+\.eyJ[\w-]{8,}+\.[\w-]*)"
         ),
@@ -138,15 +228,17 @@ _RULES: Final[tuple[tuple[re.Pattern[str], str], ...]] = (
     ),
 )
 # What follows the user name and its colon, up to the next URL.
-_URL_SECRET: Final = re.compile(r"(?<=[\w+.-])://(?!\[)[^\s/?#@:]*+:((?:(?!://)\S)*+)")
+_URL_SECRET: Final = re.compile(
+    r"(?<=[\w+.-])://(?!\[)[^\s/?#@:]*+(?:@\w[\w.-]*+(?=:[^\s/?#]*@))?:((?:(?!://)\S)*+)"
+)
 _PORT_FIRST: Final = re.compile(_PORT)
 _SIGNS: Final = "/?#:@"
 """Where parsers of URLs divide them."""
 _SHORTEST_VALUE: Final = 6
 """Characters of a value of the environment that is left out wherever it stands. A shorter one would
 match by chance."""
-_LOGIN_OPTIONS: Final = frozenset({"-u", "--user", "--proxy-user"})
-"""Options of curl and others whose value may be "user:password"."""
+_IS_LOGIN_OPTION: Final = re.compile(_LOGIN_OPTION).fullmatch
+"""Options of curl, Podman and others whose value may be "user:password"."""
 _NAMING_KEYS: Final = frozenset({"user", "host", "hostname", "login"})
 """Options of targets that name a machine or a user of it."""
 _ROOTS_HOME: Final = Path("/root")
@@ -216,13 +308,12 @@ def learn(table: Any) -> None:  # noqa: ANN401 - plain data
     """
     redactor = _Redactor()
     redactor.plain(table)
-    parts = [part for one in redactor.taken_of_urls for part in _parts(one.partition(":")[2])]
+    parts = [part for one in redactor.taken_before_hosts for part in _parts(one.partition(":")[2])]
     for found in (*redactor.taken, *parts):
         # Of "user:password", the password alone is a secret.
         whole = found.strip("\"'")
-        _learned.update(
-            one for one in (found, whole, whole.rpartition(":")[2]) if len(one) >= _SHORTEST_VALUE
-        )
+        passwords = (whole.partition(":")[2], whole.rpartition(":")[2])
+        _learned.update(one for one in (found, whole, *passwords) if len(one) >= _SHORTEST_VALUE)
 
 
 def names_in(tables: Any) -> Iterator[str]:  # noqa: ANN401 - plain data
@@ -293,8 +384,8 @@ class _Redactor:
         self._names = sorted(_names - _kept, key=len, reverse=True)
         self.taken: list[str] = []
         """What the rules have left out so far."""
-        self.taken_of_urls: list[str] = []
-        """What of it stood after the scheme of a URL."""
+        self.taken_before_hosts: list[str] = []
+        """What of it stood before the @ of a host."""
 
     def text(self, found: str) -> str:
         if found in _kept:
@@ -317,8 +408,8 @@ class _Redactor:
         kept = match.expand(before)
         whole = match.group()
         self.taken.append(whole[len(kept) : len(whole) - len(after)])
-        if kept.endswith((":/", "://")):
-            self.taken_of_urls.append(self.taken[-1])
+        if after == "@":
+            self.taken_before_hosts.append(self.taken[-1])
         return f"{kept}{MARK}{after}"
 
     def _without_names(self, found: str) -> str:
@@ -334,7 +425,9 @@ class _Redactor:
         found: list[str] = []
         before: list[str] = []
         for word in argv:
-            found.append(self._left_out(word) if _is_value(word, before) else self.text(word))
+            # The value may be more than the secret, as in "user:password@host".
+            shown = self.text(word)
+            found.append(self._left_out(word) if _is_value(word, before) else shown)
             before.append(word)
         return found
 
@@ -391,7 +484,7 @@ class _Redactor:
 def _is_value(word: str, before: Sequence[str]) -> bool:
     """Return whether a word of a command line is the secret that an option before it announces."""
     option = before[-1] if before else ""
-    if option in _LOGIN_OPTIONS:
+    if _IS_LOGIN_OPTION(option):
         return ":" in word
     # -p is a port for most programs.
     if option == "-p":
@@ -406,6 +499,11 @@ def _values_of_environment() -> Iterator[str]:
         if "://" in value:
             for found in map(_passwords, _URL_SECRET.findall(value)):
                 for one in found:
+                    yield from (one, urllib.parse.unquote(one))
+        elif "@" in value:
+            for match in (found for rule in _LOGINS for found in rule.finditer(value)):
+                login = match.group()[len(match[1]) : -1]
+                for one in _parts(login.partition(":")[2]):
                     yield from (one, urllib.parse.unquote(one))
         if is_secret_name(name):
             yield value

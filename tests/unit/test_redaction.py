@@ -54,10 +54,105 @@ Run = Callable[..., Done]
         ("jwt-eyJhbGciOi-J9.eyJzdWIiOiIx.c2ln_-", "jwt-***"),
         ("ghp_" + "a" * 36, "***"),
         (f"-----BEGIN RSA PRIVATE KEY-----\n{HIDDEN}\n-----END RSA PRIVATE KEY-----\nx", "***\nx"),
+        (f"-----BEGIN PGP PRIVATE KEY BLOCK-----\n{HIDDEN}", "***"),
     ],
 )
 def test_secrets_are_left_out_of_texts(found: str, shown: str) -> None:
     assert redaction.text(found) == shown
+
+
+@pytest.mark.parametrize(
+    ("found", "shown"),
+    [
+        (f"govc -u admin@vsphere.local:{HIDDEN}@vc.example a", "govc -u ***@vc.example a"),
+        (f"GOVC_URL=admin@vsphere.local:{HIDDEN}@vc", "GOVC_URL=***@vc"),
+        (f"http_proxy=me@corp.example:{HIDDEN}@p", "http_proxy=***@p"),
+        (f"x/me@corp.example:{HIDDEN}@p", "x/***@p"),
+        (f"(root@pam:{HIDDEN}@pve)", "(***@pve)"),
+        (f"root:p@{HIDDEN}:x@esx", "***@esx"),
+        (f"curl -u me@corp.example:{HIDDEN} x", "curl -u *** x"),
+        (f"curl -U me@corp.example:{HIDDEN} x", "curl -U *** x"),
+        (f"curl -ume@corp.example:{HIDDEN} x", "curl -u*** x"),
+        (f"curl -u=me@corp.example:{HIDDEN}", "curl -u=***"),
+        (f"curl --user=me@corp.example:{HIDDEN}", "curl --user=***"),
+        (f"podman pull --creds me:{HIDDEN} x", "podman pull --creds *** x"),
+        (f"skopeo copy --src-creds=me:{HIDDEN} x", "skopeo copy --src-creds=*** x"),
+        (f'user = "me:{HIDDEN}"', 'user = "***"'),
+        (f"proxy-user: me@corp.example:{HIDDEN}", "proxy-user: ***"),
+    ],
+)
+def test_a_password_after_a_user_is_left_out(found: str, shown: str) -> None:
+    assert redaction.text(found) == shown
+
+
+@pytest.mark.parametrize(
+    ("found", "shown"),
+    [
+        (f"login failed for password: {HIDDEN}", "login failed for password: ***"),
+        ("wrong password: swordfish", "wrong password: ***"),
+        ("password: swordfish user: me", "password: *** user: me"),
+        (f"PRIVATE-TOKEN: {HIDDEN}", "PRIVATE-TOKEN: ***"),
+        (f"curl -H JOB-TOKEN:{HIDDEN}", "curl -H JOB-TOKEN:***"),
+        (f"token: {HIDDEN}", "token: ***"),
+        ("token:9f8e7d6c5b4a39281706", "token:***"),
+        (f"passphrase:{HIDDEN}", "passphrase:***"),
+        (f"secret: {HIDDEN}", "secret: ***"),
+        (f'password = "{HIDDEN} {HIDDEN}"', "password = ***"),
+        (f"aws_secret_access_key = {HIDDEN}", "aws_secret_access_key = ***"),
+        (f"apikey: {HIDDEN}", "apikey: ***"),
+        (f"api key: {HIDDEN}", "api key: ***"),
+        (f"AccountKey={HIDDEN}==;Endpoint=x", "AccountKey=***;Endpoint=x"),
+        (f"//registry.npmjs.org/:_authToken={HIDDEN}", "//registry.npmjs.org/:_authToken=***"),
+        (f"machine h login me password {HIDDEN}", "machine h login me password ***"),
+        ("machine h\n login me\n password swordfish\n", "machine h\n login me\n password ***\n"),
+        (f"machine h password {HIDDEN} login me", "machine h password *** login me"),
+        (f"the password {HIDDEN} is wrong", "the password *** is wrong"),
+        *(
+            (f"x {prefix}{'aB3x' * 10} y", "x *** y")
+            for prefix in (
+                *("dckr_pat_", "npm_", "pypi-AgEI", "sk_live_", "hvs.", "glptt-", "glpat-"),
+                "github_pat_",
+            )
+        ),
+    ],
+)
+def test_what_a_text_calls_a_secret_is_left_out(found: str, shown: str) -> None:
+    assert redaction.text(found) == shown
+    assert redaction.text(shown) == shown
+
+
+DIGEST = "sha256:" + "0a" * 32
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        "me@corp.example wrote to you@corp.example",
+        "mailto:me@corp.example",
+        "scp me@corp.example:/tmp/x me@corp:file you@corp:file .",
+        "ssh -J me@a.example:22,you@b.example:22 c",
+        "git@github.com:some/thing@v2",
+        f"busybox@{DIGEST} busybox:1.36@{DIGEST},x@{DIGEST}",
+        f"docker.io/library/busybox:1.36@{DIGEST}",
+        "host:8080 10.0.0.1:22 my-secret:latest secret:5000/some/image/path9",
+        "token: none",
+        "token: unexpected end of input",
+        "unexpected token: '}'",
+        "unable to parse token: x509: certificate signed by nobody",
+        'cannot get token: Get "https://x/y"',
+        "cannot get token: 401 Unauthorized",
+        "credentials: /root/.docker/config.json",
+        "password authentication is not offered",
+        "me@box's password: Permission denied",
+        "login with password required",
+        "passwd:         files systemd",
+        "--- PASS: TestThing (0.00s), pass: 12, auth: ok",
+        "token: <TOKEN>",
+        'user = "1000:1000", user: 0:0',
+    ],
+)
+def test_what_only_looks_like_a_password_stays(found: str) -> None:
+    assert redaction.text(found) == found
 
 
 @pytest.mark.parametrize(
@@ -93,6 +188,9 @@ def test_a_text_without_secrets_stays_as_it_is(found: str) -> None:
         ("sshpass ", "-q ", ""), ("", "-sshpass ", ""), ('"token": "', "\\a", ""),
         ("pass ", "a.b-", ""), ("cookie:", "\n", ""), ("authorization=", " ", ""),
         ("key ", "1,", "x"), ("@", "a://b:", ""), ("@ a://b:", "a:/b:", ""), ("@ a://b:", "/:", ""),
+        ("@", "a@-:", ""), ("", "a@a", ""), ("@", "a:!", ""), ("", "a@b:1,", ""),
+        ("token", " :", ""), ("", "token: ", ""), ("token: ", "a ", ""), ("secret: ", "!", ""),
+        ("", "password ", ""), ("", "login ", ""), ("", "pypi-", ""), ("user", "=", ""),
     ],
 )  # fmt: skip
 def test_no_text_takes_the_square_of_its_length(before: str, part: str, after: str) -> None:
@@ -105,6 +203,7 @@ def test_the_word_after_an_option_of_a_command_line_is_left_out() -> None:
     argv = ["vm", "--password", HIDDEN, "-p", "22", "sshpass", "-p", HIDDEN, "-u", f"me:{HIDDEN}"]
     shown = ["vm", "--password", "***", "-p", "22", "sshpass", "-p", "***", "-u", "***"]
     assert redaction.words(argv) == shown
+    assert redaction.words(["--creds", f"me:{HIDDEN}", "x"]) == ["--creds", "***", "x"]
 
 
 def test_tables_lose_values_of_keys_that_are_called_like_a_secret() -> None:
@@ -118,6 +217,10 @@ def test_tables_lose_values_of_keys_that_are_called_like_a_secret() -> None:
     [
         ("DOCKER_HOST", f"tcp://me:{HIDDEN}@host:1"),
         ("https_proxy", f"http://me:{HIDDEN}@proxy:3128"),
+        ("http_proxy", f"me@corp.example:{HIDDEN}@proxy"),
+        ("GOVC_URL", f"administrator@vsphere.local:{HIDDEN}@vcenter.example"),
+        ("GOVC_URL", f"https://administrator@vsphere.local:{HIDDEN}@vcenter.example/sdk"),
+        ("GOVC_URL", f"root:{HIDDEN}@esx"),
         ("CI_JOB_TOKEN", HIDDEN),
     ],
 )
@@ -147,6 +250,7 @@ def test_a_part_of_a_password_in_a_command_is_left_out() -> None:
 
 def test_of_an_ordinary_address_nothing_is_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     address = "https://host.example:8080/a-path@v2 http://[::1]:8080/a-path@v2"
+    address += f" busybox:a-path@{DIGEST} git@host.example:a-path"
     monkeypatch.setenv("SOME_ADDRESS", address)
     for shown in (address, "a-path", "host.example"):
         assert redaction.text(shown) == shown
@@ -182,6 +286,9 @@ def test_the_working_directory_is_no_secret(monkeypatch: pytest.MonkeyPatch) -> 
         {"start": ["vm", "--password", HIDDEN]},
         {"stop": f"curl https://me:{HIDDEN}@host/stop"},
         {"start": f"PASSWORD={HIDDEN} vm up"},
+        {"start": f"govc -u administrator@vsphere.local:{HIDDEN}@vcenter about"},
+        {"start": ["govc", "-u", f"administrator@vsphere.local:{HIDDEN}@vcenter", "about"]},
+        {"start": ["curl", "--user", f"me@corp.example:{HIDDEN}", "x"]},
         {"token": HIDDEN},
     ],
 )
@@ -190,11 +297,22 @@ def test_what_a_command_prints_of_its_own_secret_is_left_out(table: object) -> N
     assert redaction.text(f"wrong password: {HIDDEN}") in {"wrong password: ***", "***"}
 
 
+@pytest.mark.parametrize("with_names", [True, False])
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"tcp://me:{HIDDEN}@host:1",
+        f"govc -u administrator@vsphere.local:{HIDDEN}@vcenter.example",
+        f"login failed for password: {HIDDEN}",
+        f'curl: option user = "me:{HIDDEN}"',
+    ],
+)
 def test_nothing_that_is_written_has_a_secret(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    url: str, with_names: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    url = f"tcp://me:{HIDDEN}@host:1"
+    if not with_names:
+        redaction.leave_out_names()
     folder = writer.RunFolder(tmp_path / "run")
     gap = Gap(
         block=0,
