@@ -149,9 +149,10 @@ def _command() -> None:
     # `_errors.run_guarded`. So this does what main() does, without it.
     import click
 
-    from isobench.cli._errors import handle_termination
+    from isobench.cli._errors import handle_termination, quiet_libraries
     from isobench.cli._front import cli
 
+    quiet_libraries()
     if COMPLETING in os.environ:
         from isobench.cli import _complete
 

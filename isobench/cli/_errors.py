@@ -2,14 +2,16 @@
 
 import atexit
 import errno
+import logging
 import os
 import signal
 import sys
 import threading
 import traceback
+import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TextIO
 
 from isobench.cli import INTERRUPTED, LIMITS_HINT, OWN_FAILURE
 from isobench.config import redaction
@@ -94,7 +96,7 @@ def _unexpected(error: Exception) -> int:
         return OWN_FAILURE
     if known is not None:
         return _failed(known)
-    print(redaction.bare("".join(traceback.format_exception(error))), file=sys.stderr)
+    _print_harmless("".join(traceback.format_exception(error)))
     _print_plain(f"{type(error).__name__}, which it does not expect", _REPORT_HINT)
     return OWN_FAILURE
 
@@ -116,6 +118,64 @@ def _of_surroundings(error: Exception) -> IsobenchError | None:
         hint = "a file of isobench is missing: install isobench again" if own else _PATHS_HINT
         return UsageError(f"{place}{error.strerror or error}", hint=hint)
     return None
+
+
+def _print_harmless(text: str) -> None:
+    """Print a text of others on standard error: no secrets, nothing that controls a terminal or a
+    runner.
+    """
+    shown = redaction.text(text).rstrip()
+    try:
+        from isobench.cli import _progress
+
+        shown = _progress.harmless(shown)
+    except (ImportError, OSError, MemoryError):  # no room for more, or Python ends
+        shown = cleaned(shown, longest=None)
+    print(shown, file=sys.stderr)
+
+
+def quiet_libraries() -> None:
+    """Let nothing that a library logs reach the terminal, and its warnings and lost exceptions only
+    without secrets and without what controls a terminal.
+    """
+    # Libraries log what servers and programs send. Without a handler, Python prints
+    # warnings and errors; with this one, logging.basicConfig() adds none either. Whoever wants the
+    # messages in a file can still add a handler.
+    root = logging.getLogger()
+    if not any(isinstance(one, logging.NullHandler) for one in root.handlers):
+        root.addHandler(logging.NullHandler())
+    logging.lastResort = logging.NullHandler()
+    warnings.showwarning = _show_warning
+    if sys.unraisablehook is sys.__unraisablehook__:
+        sys.unraisablehook = _show_unraisable
+    if threading.excepthook is threading.__excepthook__:
+        threading.excepthook = _show_lost
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    text = warnings.formatwarning(message, category, filename, lineno, line)
+    if file is None:
+        _print_harmless(text)
+    else:
+        file.write(text)
+
+
+def _show_unraisable(unraisable: Any) -> None:
+    error = unraisable.exc_value or unraisable.exc_type()
+    _print_harmless("".join(traceback.format_exception(error)))
+
+
+def _show_lost(lost: Any) -> None:
+    if lost.exc_type is not SystemExit:
+        error = lost.exc_value or lost.exc_type()
+        _print_harmless("".join(traceback.format_exception(error)))
 
 
 def handle_termination() -> None:

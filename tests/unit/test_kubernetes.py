@@ -9,7 +9,9 @@ import gc
 import hashlib
 import http.server
 import json
+import os
 import struct
+import subprocess
 import sys
 import threading
 import time
@@ -45,6 +47,7 @@ from tests import waiting
 
 pytest.importorskip("kubernetes")
 
+ROOT = Path(__file__).parents[2]
 BOOT = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 SECRET = "t0ken-of-nobody-else"  # noqa: S105 - it opens nothing
 DEAD = "isobench-000000-1-1"
@@ -878,3 +881,41 @@ def test_a_login_helper_logs_in(server: Server, config: Path) -> None:
     document["users"][0]["user"] = {"exec": helper}
     config.write_text(json.dumps(document))
     assert _kubernetes.connect(location(config)).version() == "v1.2.3"
+
+
+@pytest.mark.parametrize("is_terminal", [False, True])
+def test_what_a_login_helper_prints_reaches_no_terminal_and_no_message(
+    is_terminal: bool,
+    config: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    version = "client.authentication.k8s.io/v1beta1"
+    document = json.loads(config.read_text())
+    script = f"echo '::error::{SECRET}' >&2; exit 3"
+    helper = {"apiVersion": version, "command": "sh", "args": ["-c", script]}
+    document["users"][0]["user"] = {"exec": helper}
+    config.write_text(json.dumps(document))
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: is_terminal, raising=False)
+    with pytest.raises(_kubernetes.ApiError) as caught:
+        _kubernetes._configuration(location(config))
+    assert str(caught.value) == "the login helper of the kubeconfig failed (exit code 3)"
+    assert "".join(capfd.readouterr()) == ""
+
+
+def test_doctor_prints_nothing_that_a_login_helper_has_said(config: Path, tmp_path: Path) -> None:
+    document = json.loads(config.read_text())
+    script = f"printf '\\033]0;x\\007::error::{SECRET}' >&2; exit 3"
+    version = "client.authentication.k8s.io/v1beta1"
+    helper = {"apiVersion": version, "command": "sh", "args": ["-c", script]}
+    document["users"][0]["user"] = {"exec": helper}
+    config.write_text(json.dumps(document))
+    done = subprocess.run(
+        [sys.executable, "-m", "isobench", "doctor", "kubernetes"],
+        env={**os.environ, "KUBECONFIG": str(config), "PYTHONPATH": str(ROOT)},
+        cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    assert "failed (exit code 3)" in done.stdout
+    assert done.stderr == ""
+    assert SECRET not in done.stdout
+    assert "\x1b" not in done.stdout

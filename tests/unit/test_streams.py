@@ -181,3 +181,43 @@ def test_an_interruption_while_isobench_starts_has_its_exit_code() -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60
     )
     assert (done.returncode, done.stderr) == (128 + signal.SIGINT, "")
+
+
+LIBRARY = """
+import logging, sys, threading, warnings
+from isobench.cli import _errors
+
+class Lost:
+    def __del__(self):
+        raise ValueError(TEXT)
+
+def fail():
+    raise ValueError(TEXT)
+
+TEXT = "x\\n::error::y \\x1b]0;title\\x07 token: hunter22"
+_errors.quiet_libraries()
+logging.error(TEXT)
+logging.basicConfig()
+logging.getLogger("some").warning(TEXT)
+alone = logging.getLogger("alone")
+alone.propagate = False
+alone.error(TEXT)
+print("logged", file=sys.stderr, flush=True)
+warnings.warn(TEXT)
+thread = threading.Thread(target=fail)
+thread.start()
+thread.join()
+Lost()
+"""
+
+
+def test_what_libraries_say_controls_no_terminal_and_has_no_secrets(here: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LIBRARY], capture_output=True, text=True, check=True, timeout=60
+    )
+    logged, _, shown = (done.stdout + done.stderr).partition("logged\n")
+    assert logged == ""
+    assert shown.count("token: ***") >= 3
+    assert "hunter22" not in shown
+    assert "\x1b" not in shown
+    assert "\n::" not in shown

@@ -12,10 +12,13 @@ import contextlib
 import functools
 import importlib.util
 import json
+import logging
 import os
 import re
 import ssl
 import subprocess
+import sys
+import threading
 import time
 import types
 import urllib.parse
@@ -47,6 +50,7 @@ _STDIN, _STDOUT, _STDERR, _STATUS = range(4)
 _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND, _CONFLICT = 401, 403, 404, 409
 _USER: Final = re.compile(r'[Uu]ser "[^"]*"')
 _ERRNO: Final = re.compile(r"\[Errno -?\d+\] ([A-Za-z ]+)")
+_HELPER_EXIT: Final = re.compile(r"exec: process returned (-?[0-9]{1,5})")
 _VERBS: Final = "get,list,create,delete"
 _RESOURCES: Final = "pods,pods/exec,pods/attach"
 ROLE_HINT: Final = (
@@ -119,10 +123,10 @@ def _configuration(location: Location) -> tuple[Any, str]:
             hint="isobench doctor --install kubernetes",
         ) from None
     hint = "kubectl config get-contexts; kubectl get --raw /version"
-    _end_login_helpers()
+    _tame_login_helpers()
     configuration = client.Configuration()
     wanted = location.context or None
-    with ownership.temporary_folder("kubernetes") as folder:
+    with ownership.temporary_folder("kubernetes") as folder, _errors_logged() as logged:
         try:
             contexts, current = config.list_kube_config_contexts(location.kubeconfig)
             named = next((c for c in contexts if c["name"] == wanted), None) if wanted else current
@@ -139,19 +143,63 @@ def _configuration(location: Location) -> tuple[Any, str]:
             # contain anything.
             kind = type(error).__name__
             raise ApiError(f"the kubeconfig cannot be used ({kind})", hint=hint) from None
+        if logged and not (configuration.api_key or configuration.cert_file):
+            # Not what the helper has printed: it may contain anything. The hint's command shows it.
+            found = _HELPER_EXIT.search(logged[0])
+            code = f" (exit code {found[1]})" if found else ""
+            raise ApiError(
+                f"the login helper of the kubeconfig failed{code}",
+                hint="kubectl get --raw /version shows what it says",
+            )
         for name in ("ssl_ca_cert", "cert_file", "key_file"):
             setattr(configuration, name, _in_memory(getattr(configuration, name), str(folder)))
     configuration.retries = False  # urllib3 retries three times, which multiplies time limits
     return configuration, location.namespace or named["context"].get("namespace") or "default"
 
 
-def _end_login_helpers() -> None:
-    """Let programs that log in, which the client starts, end with the call and with isobench."""
+def _tame_login_helpers() -> None:
+    """Let programs that log in, which the client starts, end with the call and with isobench, and
+    keep them from the terminal.
+    """
     from kubernetes.config import exec_provider, kube_config  # noqa: PLC0415 - as above
 
     # The client waits for them without a limit, and has no setting for it.
     for module in (exec_provider, kube_config):
-        module.subprocess = types.SimpleNamespace(Popen=processes.popen, PIPE=subprocess.PIPE)
+        module.subprocess = types.SimpleNamespace(Popen=_start_helper, PIPE=subprocess.PIPE)
+    # Where standard output is a terminal, the client gives them standard error and input, and tells
+    # them to ask the user.
+    exec_provider.sys = types.SimpleNamespace(
+        platform=sys.platform, stdin=None, stdout=None, stderr=None
+    )
+
+
+def _start_helper(argv: Sequence[str], **options: Any) -> "subprocess.Popen[Any]":  # noqa: ANN401 - those of Popen
+    pipes = {"stdin": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+    return processes.popen(argv, **{**options, **pipes})
+
+
+class _Collector(logging.Handler):
+    """Collects what one thread logs as an error."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.found: list[str] = []
+        self._thread = threading.get_ident()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.thread == self._thread and record.module == "kube_config":
+            self.found.append(record.getMessage())
+
+
+@contextlib.contextmanager
+def _errors_logged() -> Iterator[list[str]]:
+    """Collect the errors of login helpers: the client only logs them, and goes on without login."""
+    root, collector = logging.getLogger(), _Collector()
+    root.addHandler(collector)
+    try:
+        yield collector.found
+    finally:
+        root.removeHandler(collector)
 
 
 @functools.cache
