@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,10 +20,11 @@ from isobench.model.wording import counted
 if TYPE_CHECKING:
     from isobench.history.beside import Beside
     from isobench.history.row import Row
-    from isobench.history.search import Search
     from isobench.history.store import Choice, Store
 
 _DEFAULT_SINCE: Final = "180d"
+_SLACK: Final = timedelta(days=7)
+"""A newest run may be so old, and what it is compared with has been read already."""
 _LONGEST_LINK: Final = 2000
 """Characters. Browsers and servers take no more for granted."""
 
@@ -216,15 +218,30 @@ def trend(
     if output is not None:
         refuse_target("--output", output)
     with search.beside() as searcher:
-        from isobench.history import series
+        from isobench.history import alarm, beside, series
         from isobench.history.store import Choice
         from isobench.report import history as view
 
         kept = store_at(store)
         chosen = Choice(since=since, machine=machine, targets=targets, workloads=workloads)
-        rows = _demanded(kept, chosen)
+        # What the newest runs are compared with is read at once; they may be some days old.
+        first = min(since, parameters.time_ago(alarm.LONGEST_BASE + _SLACK))
+        every = _rows(kept, Choice(since=first, machine=machine))
+        rows = [row for row in every if row.started >= since and chosen.has_cell(row)]
+        if not rows:
+            raise _no_such_runs(kept, since)
         found = series.series_of(rows, searcher)
-        newest = _newest(rows, chosen, kept, searcher)
+        machines = {row.machine for row in rows}
+        # Cells that were not chosen are a part of the measure.
+        newest = [
+            one.only(chosen.has_cell)
+            for one in beside.newest(
+                [row for row in every if row.machine in machines],
+                searcher,
+                since=first,
+                older=lambda key, begin: _rows(kept, Choice(since=begin, machine=key)),
+            )
+        ]
     unwritten = publish(
         view.trend(found, newest, str(kept.folder)),
         options,
@@ -236,33 +253,11 @@ def trend(
     sys.exit(unwritten)
 
 
-def _demanded(store: "Store", choice: "Choice") -> "list[Row]":
-    """Return the chosen rows. UsageError: there are none."""
-    rows = _rows(store, choice)
-    if not rows:
-        raise UsageError(
-            f"{store.folder} has no such runs since {choice.since[:10]}",
-            hint=f"{store.command('list --since 2000-01-01')} shows all",
-        )
-    return rows
-
-
-def _newest(
-    rows: "Sequence[Row]", choice: "Choice", store: "Store", searcher: "Search"
-) -> "list[Beside]":
-    """Return the newest run of each machine of these rows as `show` shows it, with the chosen cells
-    alone.
-    """
-    from isobench.history import beside
-    from isobench.history.store import Choice
-
-    # Cells that were not chosen, and runs of long ago, are a part of the measure.
-    found = [
-        one.only(choice.has_cell)
-        for machine in dict.fromkeys(row.machine for row in rows)
-        for one in beside.newest(_rows(store, Choice(machine=machine)), searcher)
-    ]
-    return sorted(found, key=lambda one: one.first.started, reverse=True)
+def _no_such_runs(store: "Store", since: str) -> UsageError:
+    return UsageError(
+        f"{store.folder} has no such runs since {since[:10]}",
+        hint=f"{store.command('list --since 2000-01-01')} shows all",
+    )
 
 
 def _write_page(

@@ -9,6 +9,7 @@ import click
 
 from isobench.model.bounds import LARGEST_SEED, LEAST_SHARE, MOST_WANTED
 from isobench.model.units import parse_duration
+from isobench.model.wording import time_text
 
 # More than any kernel is built for (CONFIG_NR_CPUS is 8192 at most on x86). Without a bound,
 # "--affinity 0-999999999999" would fill the memory before the kernel refuses it.
@@ -64,14 +65,17 @@ class Since(click.ParamType[str]):
         text = str(value).strip()
         try:
             if text.endswith("d") and text[:-1].isdecimal():
-                then = datetime.now(UTC) - timedelta(days=int(text[:-1]))
-            else:
-                then = datetime.fromisoformat(text)
-                then = then.astimezone(UTC) if then.tzinfo else then.replace(tzinfo=UTC)
+                return time_ago(timedelta(days=int(text[:-1])))
+            then = datetime.fromisoformat(text)
+            then = then.astimezone(UTC) if then.tzinfo else then.replace(tzinfo=UTC)
         except (ValueError, OverflowError):
             self.fail(f"{value!r} is no date: write 2026-08-01, or 90d for 90 days ago", param, ctx)
-        # Times of runs are compared as texts. strftime() has no leading zeros for early years.
-        return then.isoformat(timespec="seconds").replace("+00:00", "Z")
+        return time_text(then)
+
+
+def time_ago(ago: timedelta) -> str:
+    """Return the time so long ago as runs have it. OverflowError: there is none."""
+    return time_text(datetime.now(UTC) - ago)
 
 
 class Cpus(click.ParamType[frozenset[int]]):

@@ -1,15 +1,17 @@
 """Whether a run differs from the runs before it, and whether fresh blocks confirm that.
 
 A run is compared with the runs of its series since the last change point that had the same program
-and schedule, by the spread of these runs (`stats.beside_history`). A difference is suspected where
-it is significant after Holm's correction for all cells of the run, and larger than the noise floor.
-It is confirmed where a further run of the same night shows it again.
+and schedule, by the spread of these runs (`stats.beside_history`). Runs of more than half a year
+ago are left out where there are enough later ones. A difference is suspected where it is
+significant after Holm's correction for all cells of the run, and larger than the noise floor. It is
+confirmed where a further run of the same night shows it again.
 """
 
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
@@ -30,6 +32,7 @@ from isobench.history.series import (
     series_of,
 )
 from isobench.model import Interval
+from isobench.model.wording import time_text
 from isobench.stats import REPORTED_LEVEL, Location
 
 ALPHA: Final = 0.01
@@ -40,6 +43,8 @@ FEWEST_BASE: Final = 2
 """Runs that a level rests on at least: one does not show how much runs differ."""
 MOST_BASE: Final = 60
 """Older runs than so many say little about tonight."""
+LONGEST_BASE: Final = timedelta(days=180)
+"""And neither do runs of longer ago, where the machine has `MOST_BASE` of later ones."""
 
 
 class Outcome(StrEnum):
@@ -137,16 +142,38 @@ def confirm(
     return result
 
 
+def base_since(first: Row, past: Iterable[Row]) -> str:
+    """Return the time since which runs are compared with a run; empty: with all before it.
+
+    `past` are rows of its machine, the latest ones at least: with fewer the time is no later.
+    """
+    known = {
+        row.started
+        for row in past
+        if row.started < first.started and not row.quick and not row.confirms
+    }
+    latest = sorted(known, reverse=True)[:MOST_BASE]
+    if len(latest) < MOST_BASE:
+        return ""
+    return min(latest[-1], time_text(datetime.fromisoformat(first.started) - LONGEST_BASE))
+
+
 def _base(
     rows: Sequence[Row], past: Iterable[Row], searcher: search.Search
 ) -> Mapping[Key, Series]:
     """Return the series before a run, by key: only those that the run has cells of."""
-    wanted = {key_of(row) for row in rows}
-    run, started = (rows[0].run, rows[0].started) if rows else ("", "")
+    if not rows:
+        return {}
+    first, wanted = rows[0], {key_of(row) for row in rows}
+    of_machine = [row for row in past if row.machine == first.machine]
+    since = base_since(first, of_machine)
     earlier = [
         row
-        for row in past
-        if key_of(row) in wanted and row.run != run and row.started < started and not row.confirms
+        for row in of_machine
+        if since <= row.started < first.started
+        and key_of(row) in wanted
+        and row.run != first.run
+        and not row.confirms
     ]
     return {one.key: one for one in series_of(earlier, searcher)}
 

@@ -77,9 +77,27 @@ def of_store(
     return confirmed(found, again, every, searcher) if again else found
 
 
-def newest(every: Sequence[Row], searcher: search.Search = search.here) -> list[Beside]:
-    """Return the newest run of each machine of a store, the newest of all first."""
-    return [of_store(own, every, searcher) for own in newest_runs(every)]
+def newest(
+    every: Sequence[Row],
+    searcher: search.Search = search.here,
+    *,
+    since: str = "",
+    older: Callable[[str, str], Sequence[Row]] | None = None,
+) -> list[Beside]:
+    """Return the newest run of each machine of a store, the newest of all first.
+
+    `every` are the rows of the store since a time. Where a run is compared with earlier ones too,
+    `older` returns the rows of its machine since then.
+    """
+    found = []
+    for own in newest_runs(every):
+        machine = own[0].machine
+        past = [row for row in every if row.machine == machine]
+        needed = alarm.base_since(own[0], past)
+        if older is not None and needed < since:
+            past = [*older(machine, needed)]
+        found.append(of_store(own, past, searcher))
+    return found
 
 
 def newest_runs(rows: Iterable[Row]) -> list[list[Row]]:

@@ -5,6 +5,7 @@ The results are plain text. A page may typeset the units and signs differently.
 
 import math
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import Final
 
 from isobench.model.measurement import TIME
@@ -196,3 +197,9 @@ def joined(names: Iterable[str]) -> str:
 def counted(number: int, noun: str) -> str:
     """Return a number with its noun: 1 block, 2 blocks."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def time_text(time: datetime) -> str:
+    """Return a time in UTC as runs have it: 2026-08-01T00:00:00Z."""
+    # Times of runs are compared as texts. strftime() has no leading zeros for early years.
+    return time.isoformat(timespec="seconds").replace("+00:00", "Z")

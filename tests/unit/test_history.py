@@ -782,6 +782,53 @@ def test_the_trend_says_of_the_newest_run_what_show_says(
     assert "unchanged" not in closing
 
 
+def yearly(count: int) -> list[Row]:
+    """Return a run every third night of about a year, so many of them."""
+    return [row(3 * night, 1.2) for night in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("past", "since"),
+    [
+        (yearly(30), ""),  # too few: all count
+        (nights([1.2] * 300), "2026-05-30T02:00:00Z"),  # half a year has enough
+        (yearly(100), "2026-05-09T02:00:00Z"),  # half a year has 56: the newest 60 count
+    ],
+    ids=["few", "nightly", "every third night"],
+)
+def test_a_run_is_compared_with_half_a_year_or_with_enough_runs(
+    past: list[Row], since: str
+) -> None:
+    newest = row(305, 1.2)
+    other = [msgspec.structs.replace(one, quick=True) for one in nights([1.2] * 200)]
+    assert alarm.base_since(newest, [*other, *past, newest]) == since
+
+
+def test_the_newest_run_needs_no_more_rows_than_half_a_year_has() -> None:
+    rows = nights([1.2] * 200)
+
+    def older(machine: str, since: str) -> list[Row]:
+        raise AssertionError(machine, since)
+
+    half = [one for one in rows if one.started >= "2026-01-05"]
+    (found,) = beside.newest(half, since="2026-01-05", older=older)
+    (whole,) = beside.newest(rows)
+    assert found.findings == whole.findings
+    assert whole.findings[0].runs == alarm.MOST_BASE
+
+
+def test_the_newest_run_of_a_store_with_few_runs_is_compared_with_all_of_them() -> None:
+    rows, asked = yearly(10), list[tuple[str, str]]()
+
+    def older(machine: str, since: str) -> list[Row]:
+        asked.append((machine, since))
+        return rows
+
+    (found,) = beside.newest(rows[-2:], since="2026-01-20", older=older)
+    assert asked == [(MACHINE, "")]
+    assert found.findings[0].runs == 9
+
+
 def gap(night: int, cause: str, **others: Any) -> Row:
     """Return a cell that could not be measured."""
     numbers = ("value", "native", "mean", "error", "deviation", "freedom", "shared", "low", "high")
