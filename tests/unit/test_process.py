@@ -201,3 +201,12 @@ def test_a_launcher_that_ends_and_leaves_another_is_an_error_at_once_and_both_en
     with agents.opened(argv, environment=os.environ) as session, gone:
         session.run(Command(argv=("payload",)), timeout=seconds(60))
     assert has_ended(child(note))
+
+
+@pytest.mark.parametrize("word", ["\0x", "a\0b", "\ud800"])
+def test_a_word_that_no_program_can_have_is_a_program_that_cannot_be_executed(word: str) -> None:
+    """An engine reports paths in JSON, which has such characters."""
+    assert processes.output_of([word, "--version"]) is None
+    assert processes.output_of(["/bin/echo", word]) is None
+    with pytest.raises(OSError, match="Invalid argument"):
+        processes.run([word], timeout=seconds(5), env={})

@@ -2,6 +2,7 @@
 
 import atexit
 import contextlib
+import errno
 import fcntl
 import os
 import selectors
@@ -337,7 +338,9 @@ def popen(
     """Start a program in a session of its own, which ends as one of `start` does.
 
     What it leaves in the background when it has ended, and has been waited for, keeps running.
+    OSError: it cannot be executed.
     """
+    _demand_words(argv)
     with uninterrupted():
         # The terminal sends a Ctrl-C to its foreground group: to isobench alone, which then ends
         # the program in order.
@@ -345,6 +348,19 @@ def popen(
         _started.add(process)
     deadlines.at_the_end(lambda: _kill_group(process))
     return process
+
+
+def _demand_words(argv: Sequence[str | os.PathLike[str]]) -> None:
+    """Raise OSError where a word cannot be one of a program: an engine may have reported it, and
+    JSON has characters that no path has.
+    """
+    for word in argv:
+        try:
+            is_word = b"\0" not in os.fsencode(word)
+        except UnicodeEncodeError:  # half of a surrogate pair
+            is_word = False
+        if not is_word:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), ascii(word))
 
 
 _started: Final[weakref.WeakSet[subprocess.Popen[Any]]] = weakref.WeakSet()
@@ -390,6 +406,7 @@ def run(
     deadline = time.monotonic() + deadlines.left(timeout / SECOND)
     on_stdin = None if command is None else command.on_stdin
     if _pool is not None and on_stdin is None:
+        _demand_words(argv)
         request = spawners.request(argv, env=env, folder=folder)
         with _pool.borrowed() as spawner:
             started = _Spawned(argv[0], spawner, command, end_survivors, called_at)
