@@ -13,6 +13,8 @@ from typing import Any, Final
 LONGEST: Final = 10_000
 """The most characters of one text. A longer text is cut and ends in an ellipsis."""
 LONGEST_NAME: Final = 200
+LONGEST_FACT: Final = 200
+"""Characters of what a machine says about itself in a line, such as its version."""
 # As isobench demands of names: they stand in file names, in commands that people paste, at the
 # beginning of lines and of cells of a spreadsheet.
 _NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+~-]*", re.ASCII)

@@ -14,7 +14,8 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import paramiko
 import pytest
@@ -1223,3 +1224,19 @@ def test_after_an_interruption_the_removal_is_not_waited_for(
 def test_a_folder_that_is_removed_is_not_reported() -> None:
     target = left_by(lambda _: iter([entry("a")]), KeyboardInterrupt())
     assert target.sweep(lambda _: False, cached=False) == []
+
+
+def test_what_a_machine_says_about_itself_is_bounded() -> None:
+    class Talkative:
+        to = SimpleNamespace(alias="far")
+
+        def execute(self, _: str) -> tuple[int, str]:
+            return 0, f"Linux 6.1{'x' * 60_000} x86_64\n"
+
+    found = ssh._identify(cast("_ssh_host.Link", Talkative()))
+    assert (len(found.release), found.machine) == (200, "x86_64")
+    client = SimpleNamespace(
+        get_transport=lambda: SimpleNamespace(remote_version=f"SSH-2.0-{'y' * 60_000}")
+    )
+    link = _ssh_host.Link(cast("Any", client), cast("Any", Talkative.to))
+    assert len(link.server) == 200

@@ -24,6 +24,7 @@ from typing import Any, Final
 
 import paramiko
 
+from isobench.model.cleaning import LONGEST_FACT, cleaned
 from isobench.model.errors import SessionError
 from isobench.plugins import deadlines
 from isobench.targets.machines import _ssh
@@ -441,7 +442,8 @@ class Link:
     @property
     def server(self) -> str:
         """The server's version: "OpenSSH_9.2p1 Debian-2+deb12u3" (RFC 4253, section 4.2)."""
-        return str(self.transport.remote_version).partition("-2.0-")[2] or "an SSH server"
+        version = str(self.transport.remote_version).partition("-2.0-")[2]
+        return cleaned(version, longest=LONGEST_FACT) or "an SSH server"
 
     @property
     def cipher(self) -> str:

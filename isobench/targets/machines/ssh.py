@@ -41,6 +41,7 @@ from isobench.model import (
     host_abi,
     linux_abi,
 )
+from isobench.model.cleaning import LONGEST_FACT, cleaned
 from isobench.model.errors import NotApplicableError, SessionError
 from isobench.model.units import SECOND, Nanoseconds, TargetName
 from isobench.plugins import deadlines, ownership
@@ -101,7 +102,7 @@ def _identify(link: _ssh_host.Link) -> _System:
             f"`uname -srm` on {link.to.alias} prints {output[:80]!r}, exit code {code}",
             hint="use a Linux machine, and an account with a shell",
         )
-    found = _System(*words)
+    found = _System(*(cleaned(word, longest=LONGEST_FACT) for word in words))
     if found.system != "Linux" or found.abi is None:
         raise SessionError(
             f"isobench has no payloads for {found.system} on {found.machine} ({link.to.alias})",
