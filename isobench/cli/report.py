@@ -18,6 +18,7 @@ from isobench.cli._options import (
     run_argument,
 )
 from isobench.cli._outputs import export, refuse_unwritable, show
+from isobench.model import commands
 from isobench.model.errors import UsageError
 
 if TYPE_CHECKING:
@@ -62,17 +63,19 @@ def answer_again(source: Path, output: Path | None, added: "Sequence[Claim]" = (
     run = reader.load(source)
     warn_if_running(source)
     target = output or (source if source.is_dir() else source.with_suffix(""))
+    if target == source and not source.is_dir():
+        raise UsageError(
+            f"{source} is a zip without an ending, beside which no folder can have its name",
+            hint=f"name a folder for its report: isobench report {commands.path(source)} -o DIR",
+        )
     _refuse_foreign(target, run, is_named=output is not None or target == source)
     try:
         target.mkdir(parents=True, exist_ok=True)
-        return write.answer(source, target, added, run=run)
     except OSError as error:
-        # Any other file is one of isobench's own: --output would not help.
-        if not Path(str(error.filename)).is_relative_to(target):
-            raise
         raise UsageError(
             f"{error.filename}: {error.strerror}", hint="name a folder with --output"
         ) from None
+    return write.answer(source, target, added, run=run)
 
 
 def _refuse_foreign(target: Path, run: "Run", *, is_named: bool) -> None:

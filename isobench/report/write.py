@@ -1,11 +1,14 @@
 """Writes the summary and the reports of a run: summary.json, summary.md, report.html."""
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from isobench.config import paths
+from isobench.model import commands
+from isobench.model.errors import UsageError
 
 if TYPE_CHECKING:
     from isobench.model import Claim
@@ -29,6 +32,8 @@ class Outcome:
     timed_out: bool = False
     claims: "tuple[Claim, ...]" = ()
     """The user's own claims, which were judged as well."""
+    resume: str = ""
+    """The command that continues the run; empty: it is complete, or nothing was planned."""
 
 
 def answer(
@@ -37,8 +42,8 @@ def answer(
     """Analyse the records of a run, a folder or a zip, and write summary and reports into `target`.
 
     The claims in `added` are judged as well as the documents' and the run's own. `run` is what was
-    read of `source`; it is read here where it is None. UsageError: the run is damaged. OSError:
-    `target` cannot be written.
+    read of `source`; it is read here where it is None. UsageError: the run is damaged, or `target`
+    cannot be written.
     """
     # These modules import pandas and SciPy, which is slow. Modules that need only `Outcome` import
     # this one, too.
@@ -50,10 +55,33 @@ def answer(
     # exported is without secrets, whatever they hold.
     summary = analysis.summarise(run, analysis.claims_of(run, added)).redacted()
     # The summary is written first: if rendering fails, the results are not lost.
-    documents.write_document(target / documents.SUMMARY, summary)
-    for name, text in rendered(summary).items():
-        documents.write_text(target / name, text)
-    return Outcome(folder=target, source=source, summary=summary, claims=tuple(added))
+    with _named(source, target):
+        documents.write_document(target / documents.SUMMARY, summary)
+        for name, text in rendered(summary).items():
+            documents.write_text(target / name, text)
+    return Outcome(
+        folder=target,
+        source=source,
+        summary=summary,
+        claims=tuple(added),
+        resume=run.continuing_command,
+    )
+
+
+@contextlib.contextmanager
+def _named(source: Path, target: Path) -> Iterator[None]:
+    """Say what becomes of a run whose report cannot be written into `target`: UsageError."""
+    try:
+        yield
+    except OSError as error:
+        # Any other file is one of isobench's own: another folder would not help.
+        if not Path(str(error.filename)).is_relative_to(target):
+            raise
+        raise UsageError(
+            f"{error.filename}: {error.strerror or error}",
+            hint="what was measured is kept: make room, or name another folder:"
+            f" isobench report {commands.path(source)} --output ELSEWHERE",
+        ) from None
 
 
 def rendered(summary: "Summary") -> Mapping[str, str]:

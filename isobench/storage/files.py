@@ -198,6 +198,11 @@ class Files:
 
         UsageError: there is no run, or the zip has more than a run.
         """
+        if path.exists() and not path.is_dir() and not path.is_file():
+            raise UsageError(
+                f"{path} is a pipe or a device, and a zip is read from its end",
+                hint="save the zip in a file first, and name that",
+            )
         is_zip = path.is_file() and zipfile.is_zipfile(path)
         self._files = _Zip(path, part) if is_zip else _Folder(path, part)
 
