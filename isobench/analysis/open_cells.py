@@ -1,14 +1,15 @@
 """What would settle the cells that have no verdict: a command with its time, or nothing. Pure."""
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 from isobench.analysis import verdict
 from isobench.config.options import RunOptions
-from isobench.model import TIME, Estimate, Status, Verdict
-from isobench.model.bounds import MOST_WANTED
+from isobench.model import TIME, Estimate, Status, Verdict, commands
+from isobench.model.bounds import LEAST_SHARE, MOST_WANTED
+from isobench.model.units import TargetName
 from isobench.model.wording import TOO_FEW, listed, outcome_text, series_text, times_text
 from isobench.storage.schema import OpenCell
 
@@ -36,6 +37,12 @@ class Pace:
     visits_per_block: int
     resume: str = ""
     """The command that resumes the run; empty: it cannot be resumed where it is."""
+    argv: tuple[str, ...] | None = None
+    """The command line that has begun the run."""
+    variations: Mapping[TargetName, tuple[TargetName, str]] = field(default_factory=dict)
+    """The target that each variation varies, and the variation as --vary takes it."""
+    precision: float | None = None
+    """The half-width of intervals at which the run stops, as a share; 0: it does not stop so."""
 
 
 def open_cells(
@@ -47,7 +54,7 @@ def open_cells(
     for judged, needed in cells:
         if judged.status in DECIDED:
             continue
-        command, reason = _settled_by(judged, needed, pace)
+        command, reason = _settled_by(judged, needed, pace, margin)
         # Where something other than the interval withholds the verdict, it excludes nothing.
         counts = judged.estimate is not None and not any(doubt.blocks for doubt in judged.doubts)
         excluded = _excluded(judged.estimate, margin) if judged.estimate and counts else ()
@@ -61,7 +68,7 @@ def open_cells(
         )
 
 
-def _settled_by(judged: Verdict, needed: int | None, pace: Pace) -> tuple[str, str]:
+def _settled_by(judged: Verdict, needed: int | None, pace: Pace, margin: float) -> tuple[str, str]:
     """Return the command that would settle a cell, and the reason where there is none."""
     withholding = [doubt for doubt in judged.doubts if doubt.blocks]
     blocking = next((doubt for doubt in withholding if doubt.code != verdict.FEW_BLOCKS), None)
@@ -70,7 +77,7 @@ def _settled_by(judged: Verdict, needed: int | None, pace: Pace) -> tuple[str, s
         return "", f"More blocks alone do not settle it: {blocking.detail}"
     if withholding:
         wanted = max(verdict.ENOUGH_BLOCKS, pace.blocks + 1)
-        return _command(judged, wanted, wanted - pace.blocks, pace), ""
+        return _command(judged, wanted, wanted - pace.blocks, pace, margin), ""
     if estimate is None:
         return "", "See its gaps"
     if estimate.sessions:
@@ -79,24 +86,73 @@ def _settled_by(judged: Verdict, needed: int | None, pace: Pace) -> tuple[str, s
     wanted = max(math.ceil(_MORE * (needed or 0)), math.ceil(_MORE * estimate.blocks))
     if needed is None or wanted > MOST_WANTED:
         return "", "No longer run will settle it: the ratio is too near the margin for its noise"
-    return _command(judged, wanted, wanted - estimate.blocks, pace), ""
+    return _command(judged, wanted, wanted - estimate.blocks, pace, margin), ""
 
 
-def _command(judged: Verdict, wanted: int, more: int, pace: Pace) -> str:
+def _command(judged: Verdict, wanted: int, more: int, pace: Pace, margin: float) -> str:
     """Return the command that measures `more` blocks of a cell, so that it has `wanted`."""
     each = pace.seconds_per_block or 0.0
-    if pace.resume and pace.blocks + more <= min(pace.planned, MOST_WANTED):
-        most = pace.blocks + more
-        limit = f" --max-blocks {most}" if most > RunOptions.maximum_blocks else ""
-        return f"{pace.resume} --budget {_budget(_START + more * each)}{limit}"
+    most = pace.blocks + more
+    if pace.resume and most <= min(pace.planned, MOST_WANTED):
+        stops = RunOptions.precision if pace.precision is None else pace.precision
+        options = _length(_START + more * each, most) | _narrow(judged, stops, margin)
+        return " ".join([pace.resume, *(f"{name} {value}" for name, value in options.items())])
     # The plan of this run has too few blocks, or it has been moved: a run of this cell alone is
     # faster than a longer one.
-    share = (1 + _SIDES_OF_NATIVE) / max(pace.visits_per_block, 1 + _SIDES_OF_NATIVE)
-    limit = f" --max-blocks {wanted}" if wanted > RunOptions.maximum_blocks else ""
-    return (
-        f"isobench run --targets {judged.target} --workloads {judged.workload}"
-        f" --budget {_budget(_START + wanted * each * share)}{limit}"
-    )
+    base, written = pace.variations.get(judged.target, (judged.target, ""))
+    own = _SIDES_OF_NATIVE + (2 if written else 1)  # a variation is measured beside its base
+    share = own / max(pace.visits_per_block, own)
+    options = {"--targets": base, "--workloads": judged.workload}
+    options |= _length(_START + wanted * each * share, wanted)
+    names, typed = list(commands.SHAPING), dict(commands.given(pace.argv or ()))
+    # The user's own precision stays where such a run decides the cell before it stops.
+    if (
+        "--target-precision" in typed
+        and pace.precision
+        and pace.precision < _needed(judged, margin)
+    ):
+        names.append("--target-precision")
+    else:
+        options |= _narrow(judged, RunOptions.precision, margin)
+    # The cell is judged at the margin for which its blocks were counted, wherever that came from.
+    if "--margin" not in typed:
+        options |= _margin(margin)
+    varied = [written] if written else []
+    return commands.measure(pace.argv, options, variations=varied, names=names)
+
+
+def _length(seconds: float, blocks: int) -> dict[str, str]:
+    """Return the options of a run that has so many seconds and blocks."""
+    limit = {"--max-blocks": str(blocks)} if blocks > RunOptions.maximum_blocks else {}
+    return {"--budget": _budget(seconds)} | limit
+
+
+def _narrow(judged: Verdict, stops: float, margin: float) -> dict[str, str]:
+    """Return the option without which a run would stop before it decides a cell; nothing where it
+    does not. It `stops` at intervals of this half-width.
+    """
+    needed = _needed(judged, margin)
+    half = needed / 2
+    return {"--target-precision": _share(half)} if needed <= stops and half > LEAST_SHARE else {}
+
+
+def _needed(judged: Verdict, margin: float) -> float:
+    """Return the half-width of an interval that decides a cell, as a share."""
+    if judged.estimate is None or judged.estimate.ratio <= 0:
+        return math.inf
+    ratio, end = math.log(judged.estimate.ratio), math.log(margin)
+    return min(abs(ratio - end), abs(ratio + end))
+
+
+def _margin(margin: float) -> dict[str, str]:
+    """Return the option of a margin, a ratio above 1, that is not the usual one."""
+    share = margin - 1
+    is_usual = math.isclose(share, RunOptions.margin)
+    return {} if is_usual or share >= 1 else {"--margin": _share(share)}
+
+
+def _share(share: float) -> str:
+    return f"{100 * share:.3g}%"
 
 
 def _budget(seconds: float) -> str:
@@ -180,9 +236,6 @@ def best_command(cells: Sequence[OpenCell]) -> tuple[str, int]:
     return max(within)[1] if within else command, len(within)
 
 
-def minutes_of(command: str) -> int | None:
+def minutes_of(command: str) -> float | None:
     """Return the budget in minutes of a command that resumes a run; None for any other."""
-    if "--resume" not in command:
-        return None
-    budget = command.partition("--budget ")[2].partition(" ")[0]
-    return int(budget[:-1]) * (_MINUTE if budget.endswith("h") else 1)
+    return commands.budget_of(command) if commands.resumes(command) else None

@@ -399,6 +399,12 @@ def _pace(analysis: Analysis) -> Pace:
         seconds_per_block=float(np.median(last)) if last else None,
         visits_per_block=len(plan.blocks[0].visits) if plan.blocks else 0,
         resume=analysis.run.resume_command,
+        argv=analysis.run.metadata.argv,
+        variations={
+            one.name: (one.base, f"{one.base}.{one.option}={one.value}")
+            for one in analysis.run.metadata.variations
+        },
+        precision=analysis.run.metadata.precision,
     )
 
 

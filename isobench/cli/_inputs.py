@@ -8,6 +8,7 @@ import click
 
 from isobench.cli import _progress
 from isobench.config import bounded, cache, redaction
+from isobench.model import commands
 from isobench.model.errors import UsageError
 
 if TYPE_CHECKING:
@@ -54,7 +55,8 @@ def registry_of(config: Path | None, named: Sequence[str] = ()) -> tuple["Regist
     found = configuration_of(config)
     for one in found.ignored:
         _progress.note(
-            f"{one.path} is ignored: {one.reason}", hint=f"--config {one.path}, if you trust it"
+            f"{one.path} is ignored: {one.reason}",
+            hint=f"--config {commands.path(one.path)}, if you trust it",
         )
     redaction.learn(found.settings.targets)
     if redaction.is_leaving_out_names():
@@ -203,7 +205,7 @@ def warn_if_running(path: Path) -> None:
     if who := lock.writer_of(path):
         _progress.note(
             f"{path} is still being measured ({who}): this report covers what it has so far",
-            hint=f"isobench report {path}, when it has ended",
+            hint=f"isobench report {commands.path(path)}, when it has ended",
         )
 
 

@@ -1,7 +1,6 @@
 """What commands print, and the files that they export."""
 
 import os
-import sys
 import zipfile
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -14,8 +13,7 @@ from isobench.cli import _progress
 from isobench.cli._inputs import refuse_links, report_plugins
 from isobench.cli._progress import as_called
 from isobench.config import bounded, redaction
-from isobench.model import FAILED_CAUSES, Leftover
-from isobench.model.commands import named_folder, resume
+from isobench.model import FAILED_CAUSES, Leftover, commands
 from isobench.model.errors import IsobenchError, SessionError, UsageError
 from isobench.model.wording import counted, duration_text, listed
 from isobench.report.exporters import EXPORTERS, of_plugins
@@ -55,23 +53,16 @@ def show(outcome: "Outcome", options: Mapping[str, Any]) -> None:
             soft_wrap=True,
         )
     if outcome.interrupted:
-        console.print(_interrupted(outcome), markup=False)
+        console.print(_interrupted(outcome), markup=False, soft_wrap=True)
 
 
 def _interrupted(outcome: "Outcome") -> str:
     """Return what an interruption means for a run."""
-    summary = outcome.summary
-    if summary.run.complete:
+    if outcome.summary.run.complete:
         return "Interrupted when everything had been measured: the run is complete."
     # A run that was interrupted before its plan cannot be resumed.
-    nothing = summary.run.headline.startswith("Nothing")
-    named = named_folder(summary.run.argv)
-    # A measurement of noise has a folder of its own, and is never the latest run.
-    if not named and (outcome.folder.parent / "latest").resolve() != outcome.folder.resolve():
-        named = str(outcome.folder)
-    again = as_called(resume(named, sys.argv[1:]))
-    further = "" if nothing else f" Continue it with {again}."
-    return f"Interrupted: the report shows what was measured until then.{further}"
+    resume = f" Continue it with {as_called(outcome.resume)}" if outcome.resume else ""
+    return f"Interrupted: the report shows what was measured until then.{resume}"
 
 
 def _show_headline(outcome: "Outcome", summary: "Summary", console: "Console") -> None:
@@ -116,7 +107,8 @@ def export(outcome: "Outcome", options: Mapping[str, Any]) -> int:
         except SessionError:
             raise UsageError(
                 f"--export-{name} {target}: not written, because of a fault of the plug-in",
-                hint=f"when it is fixed: isobench report {outcome.folder} with the same option",
+                hint=f"when it is fixed: isobench report {commands.path(outcome.source)} with the"
+                " same option",
             ) from None
 
     contents = {name: partial(made, name, to) for name, to in requested_exports(options).items()}
@@ -304,7 +296,8 @@ def _refuse_folder(flag: str, folder: Path) -> None:
     """Check that files can be created in a folder. UsageError: they cannot."""
     if not folder.is_dir():
         wrong = "is not a folder" if folder.exists() else "does not exist"
-        raise UsageError(f"{flag}: {folder} {wrong}", hint=f"mkdir -p {folder}, or name another")
+        make = "" if folder.exists() else f"mkdir -p {commands.path(folder)}, or "
+        raise UsageError(f"{flag}: {folder} {wrong}", hint=f"{make}name another")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise UsageError(f"{flag}: the folder {folder} is not writable", hint="name another folder")
 

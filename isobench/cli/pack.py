@@ -15,6 +15,7 @@ from isobench.cli._options import redact_option, run_argument
 from isobench.cli._outputs import refuse_target
 from isobench.cli._progress import say
 from isobench.config import parameters
+from isobench.model import commands
 from isobench.model.errors import UsageError
 from isobench.model.wording import counted
 
@@ -78,9 +79,10 @@ def _refuse_foreign(target: Path, run: "RunMetadata", named: str) -> None:
         with contextlib.suppress(UsageError):
             if _identity(reader.metadata(target)) == _identity(run):
                 return
+    again = f"isobench pack{named} -o {commands.path(target)}"
     raise UsageError(
         f"{target} is there already, and is no bundle of this run",
-        hint=f"isobench pack{named} -o {target} replaces it; -o FILE writes another file",
+        hint=f"{again} replaces it; -o FILE writes another file",
     )
 
 

@@ -16,7 +16,7 @@ from isobench.comparison.result import (
     RunIdentity,
     Side,
 )
-from isobench.model import TIME, Gap, Metric
+from isobench.model import TIME, Gap, Metric, commands
 from isobench.model.errors import IncomparableError, UsageError
 from isobench.model.plan import second
 from isobench.model.units import TargetName, WorkloadName
@@ -152,7 +152,7 @@ def refuse_reference(analysis: Analysis, names: Sequence[TargetName]) -> None:
         raise UsageError(
             f"{analysis.reference} is no target to compare: all ratios of a run are to"
             f" {analysis.reference} already",
-            hint=f"isobench report {analysis.run.path} compares each target with"
+            hint=f"isobench report {commands.path(analysis.run.path)} compares each target with"
             f" {analysis.reference}",
         )
     if len(set(names)) < len(names):

@@ -15,6 +15,7 @@ from isobench.model import (
     Technology,
     Unavailable,
 )
+from isobench.model.commands import path
 from isobench.model.errors import SessionError
 from isobench.model.units import TargetName
 from isobench.plugins.api import Executes, Session, Sweeper, Target
@@ -63,7 +64,7 @@ class UntriedTarget:
             what=f"not tried: {self.file} says what to start or use for it"
             f" ({', '.join(self.options)}), which isobench does only if you name the target",
             hint=f"isobench doctor {self.name}, isobench run --targets {self.name},"
-            f" or --config {self.file} with any command",
+            f" or --config {path(self.file)} with any command",
         )
 
     @contextlib.contextmanager

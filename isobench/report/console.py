@@ -42,6 +42,11 @@ class Writer:
             content = content.translate(_ASCII).encode("ascii", "backslashreplace").decode("ascii")
         return Text(content, style=style)
 
+    def command(self, content: str, style: str = "", indent: int = 0) -> None:
+        """Print one line that is never wrapped: users copy it."""
+        text = self.text(" " * indent + content, style)
+        self.console.print(text, soft_wrap=True)
+
     def line(self, content: str = "", style: str = "", indent: int = 0) -> None:
         """Print one wrapped paragraph; without content, an empty line."""
         if not content:

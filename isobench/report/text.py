@@ -228,10 +228,10 @@ def _undecided(writer: Writer, view: Report) -> None:
     writer.line(f"Undecided: {found.count}", "bold")
     for way in found.resuming:
         writer.line(f"{way.names} would be settled by", indent=_PAD)
-        writer.line(f"-> {way.command}", "cyan", indent=2 * _PAD)
+        writer.command(f"-> {way.command}", "cyan", indent=2 * _PAD)
     for way in found.separate[:_MOST_LINES]:
         writer.line(f"{way.names} would be settled by", indent=_PAD)
-        writer.line(f"-> {way.command}", "cyan", indent=2 * _PAD)
+        writer.command(f"-> {way.command}", "cyan", indent=2 * _PAD)
     for cell in found.never[:_MOST_LINES]:
         writer.line(cell.sentence, indent=_PAD)
     more = len(found.separate[_MOST_LINES:]) + len(found.never[_MOST_LINES:])

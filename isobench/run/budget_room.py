@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
 from isobench.config.options import RunOptions
-from isobench.model import Scope, Technology, Workload
-from isobench.model.commands import definitions
+from isobench.model import Scope, Technology, Workload, commands
 from isobench.model.units import TargetName, WorkloadName
 from isobench.workloads import classes
 
@@ -175,14 +174,18 @@ class Room:
         # On a machine that is very busy now, the command is better run later.
         room = replace(self, busy=min(self.busy, _OFTEN_BUSY))
         needed = room.seconds(able, list(workloads.values()))
-        words = ["isobench run"]
-        for flag, names in (
-            ("targets", self.options.targets),
-            ("workloads", self.options.workloads),
-        ):
-            words += [f"--{flag}", ",".join(names)] if names else []
-        words += definitions(self.options.argv)
-        return " ".join([*words, f"--budget {max(1, math.ceil(needed / 60))}m"])
+        varied = {each["name"]: each for each in self.options.variations}
+        # --vary brings its target with it, which has no other way to be named.
+        named = [name for name in self.options.targets if name not in varied]
+        chosen = {"--targets": ",".join(named), "--workloads": ",".join(self.options.workloads)}
+        options = {name: value for name, value in chosen.items() if value}
+        options["--budget"] = f"{max(1, math.ceil(needed / 60))}m"
+        return commands.measure(
+            self.options.argv,
+            options,
+            variations=[f"{v['base']}.{v['option']}={v['value']}" for v in varied.values()],
+            names=(*commands.SHAPING, *commands.LENGTH),
+        )
 
     def choose(
         self, able: Sequence[TargetName], workloads: Mapping[WorkloadName, Workload]

@@ -27,6 +27,7 @@ from isobench.model import (
     Unavailable,
     Visit,
     Workload,
+    commands,
     host_abi,
 )
 from isobench.model.errors import (
@@ -189,9 +190,11 @@ class Lifecycle:
         # The budget is for measuring and starts here. Programs are built once and kept.
         self.began = time.monotonic()
         if resumed is None:
-            folder = writer.create(paths.results(), self.id, exact=self.options.output)
+            folder = writer.create(
+                paths.results(), self.id, exact=self.options.output, argv=self.options.argv
+            )
         else:
-            folder = writer.RunFolder(resumed.path)
+            folder = writer.RunFolder(resumed.path, self.options.argv)
         # The lock of the folder is held until the report is written, so that nobody resumes the run
         # before it is complete.
         with contextlib.closing(folder):
@@ -297,7 +300,9 @@ class Lifecycle:
             try:
                 outcome = write.answer(folder.path, folder.path, self.options.claims)
             except KeyboardInterrupt:
-                self.observer.say(f"No report was written: isobench report {folder.path} writes it")
+                self.observer.say(
+                    f"No report was written: isobench report {commands.path(folder.path)} writes it"
+                )
                 raise
         return outcome, interrupted
 
@@ -467,6 +472,7 @@ class Lifecycle:
             host_abi=home,
             sink=folder,
             run_id=self.id,
+            argv=self.options.argv,
             unbuilt=self.unbuilt,
             unavailable={
                 name: answer

@@ -91,6 +91,8 @@ class Runner:
     block_number: int = 0
     """The number of the block that is being measured."""
     own_cpu: OwnCpu = field(default_factory=OwnCpu)
+    argv: tuple[str, ...] = ()
+    """The command line of the run, from which commands for the user are derived."""
 
     def __post_init__(self) -> None:
         """Make the prover and the timer of starts."""

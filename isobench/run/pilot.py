@@ -23,6 +23,7 @@ from isobench.model import (
     Visit,
     Work,
     Workload,
+    commands,
     plan,
 )
 from isobench.model.errors import UnavailableError
@@ -247,16 +248,19 @@ def leave_out(runner: Runner, pilot: Pilot, label: TargetName, why: str) -> None
     """Leave a target out of the plan, and write a gap for each of its cells."""
     pilot.dead.add(label)
     for name in runner.workloads:
-        runner.sink.write(_left_out(label, name, why, f"isobench run --targets {label}"))
+        runner.sink.write(
+            _left_out(label, name, why, commands.measure(runner.argv, {"--targets": label}))
+        )
 
 
 def leave_out_workload(
     runner: Runner, pilot: Pilot, name: WorkloadName, labels: Sequence[TargetName], why: str
 ) -> None:
     """Leave a workload out of the plan, and write a gap for each of its cells."""
+    hint = commands.measure(runner.argv, {"--workloads": name})
     for label in labels:
         pilot.left_out.add((label, name))
-        runner.sink.write(_left_out(label, name, why, f"isobench run --workloads {name}"))
+        runner.sink.write(_left_out(label, name, why, hint))
 
 
 def _left_out(label: TargetName, name: WorkloadName, why: str, hint: str) -> Gap:

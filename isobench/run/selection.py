@@ -15,8 +15,8 @@ from isobench.model import (
     Need,
     Unavailable,
     Workload,
+    commands,
 )
-from isobench.model.commands import definitions
 from isobench.model.errors import (
     NothingToRunError,
     SessionError,
@@ -172,9 +172,13 @@ def _can_run(
     able = budget_room.by_interest(able)[:_MOST_OFFERED]
     if not able:
         return ""
-    words = ["--workloads", ",".join(options.workloads)] if options.workloads else []
-    words += definitions(options.argv)
-    return " ".join(["what can run here: isobench run --targets", ",".join(able), *words])
+    chosen = {"--targets": ",".join(able), "--workloads": ",".join(options.workloads)}
+    command = commands.measure(
+        options.argv,
+        {name: value for name, value in chosen.items() if value},
+        names=(*commands.SHAPING, *commands.LENGTH, "--budget"),
+    )
+    return f"what can run here: {command}"
 
 
 def _with_room(chosen: Chosen, options: RunOptions, observer: Observer) -> Chosen:
@@ -199,7 +203,7 @@ def _with_room(chosen: Chosen, options: RunOptions, observer: Observer) -> Chose
         name: Unavailable(
             lack=Lack.TIME,
             what=f"left out: a budget of {duration_text(options.budget)} has no room for it",
-            hint=f"isobench run --targets {name}",
+            hint=commands.measure(options.argv, {"--targets": name}),
         )
         for name in targets
     }

@@ -10,6 +10,7 @@ from typing import Any, Final, NoReturn, TypeVar
 import msgspec
 
 from isobench.config import bounded, redaction
+from isobench.model import commands
 from isobench.model.cleaning import all_cleaned, cleaned
 from isobench.model.errors import UsageError
 from isobench.storage import identifiers
@@ -173,10 +174,11 @@ def read_summary(folder: Path) -> Summary:
     UsageError: there is none, it has another format, or it is damaged; names the place.
     """
     path = folder / SUMMARY
+    again = f"isobench report {commands.path(folder)}"
     try:
-        data = bounded.read(path, most=MOST_SUMMARY, hint=f"isobench report {folder}")
+        data = bounded.read(path, most=MOST_SUMMARY, hint=again)
         return summary_of(parsed(data, SUMMARY))
     except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}", hint=f"isobench report {folder}") from None
+        raise UsageError(f"{path}: {error.strerror}", hint=again) from None
     except ValueError as error:
-        raise UsageError(f"{folder}: {error}", hint=f"isobench report {folder}") from None
+        raise UsageError(f"{folder}: {error}", hint=again) from None

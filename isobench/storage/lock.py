@@ -70,7 +70,7 @@ def _still_running(path: Path, holder: int | None) -> UsageError:
         who, stop = (f"process {holder}", f"end it with kill -INT {holder}")
     return UsageError(
         f"{path}: this run is still being measured: {who} writes to it",
-        hint=f"wait until it ends, or {stop}; then {commands.resume(str(path))}",
+        hint=f"wait until it ends, or {stop}; then {commands.resume(path)}",
     )
 
 

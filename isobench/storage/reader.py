@@ -14,7 +14,7 @@ from typing import BinaryIO, Final
 import msgspec
 import pandas as pd
 
-from isobench.config import bounded, redaction
+from isobench.config import bounded, paths, redaction
 from isobench.model import BlockHealth, Gap, Leaving, Plan, Schedule, commands
 from isobench.model.bounds import MOST_BLOCKS, MOST_CELLS
 from isobench.model.errors import UsageError
@@ -86,11 +86,39 @@ class Run:
         """The command that resumes it in this working folder; empty: there is none, since it is a
         zip, was moved, or is not the latest run.
         """
-        named = commands.named_folder(self.metadata.argv)
-        found = Path(named) if named else self.path.parent / "latest"
-        if not self.path.is_dir() or found.resolve() != self.path.resolve():
+        lines = (self.metadata.argv, *self.metadata.resumed_by)
+        named = [commands.named_folder(self.metadata.argv), *map(commands.resumed_folder, lines)]
+        where = [Path(folder) for folder in named if folder not in ("", "latest")]
+        is_here = self._is_latest or any(each.resolve() == self.path.resolve() for each in where)
+        if not is_here or not self.path.is_dir():
             return ""
-        return commands.resume(named)
+        return commands.resume("" if self._is_latest else self.path, self._found_by)
+
+    @property
+    def continuing_command(self) -> str:
+        """The command that resumes the run in this folder, wherever it was begun; empty: it is
+        complete, or ended before it had a plan.
+        """
+        if self.metadata.complete or not self.plan.blocks:
+            return ""
+        return commands.resume("" if self._is_latest else self.path, self._found_by)
+
+    @property
+    def _found_by(self) -> str:
+        """The options that find its targets and workloads, as it was given them."""
+        line = self.metadata.argv
+        # Without --config the targets are as in run.json, which leaves out secrets, and whose
+        # commands the user may have to permit. But the file may have been a pipe, or be elsewhere.
+        files = [value for name, value in commands.given(line or ()) if name == "--config"]
+        is_there = bool(files) and Path(files[-1]).is_file()
+        return commands.kept(
+            line, [name for name in commands.FINDING if name != "--config" or is_there]
+        )
+
+    @property
+    def _is_latest(self) -> bool:
+        """Whether --resume without a folder takes it."""
+        return (paths.results() / "latest").resolve() == self.path.resolve()
 
     @property
     def lost_blocks(self) -> frozenset[int]:
@@ -119,7 +147,7 @@ class Run:
         if self.metadata.complete or not self.plan.blocks:
             return "begin a new run: isobench run"
         first = "" if self.path.is_dir() else "unpack the zip; then, with its folder, "
-        return f"{first}{commands.resume(str(self.path))} continues it"
+        return f"{first}{commands.resume(self.path, self._found_by)} continues it"
 
 
 def load(path: Path, part: str = "") -> Run:

@@ -15,7 +15,7 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
 
@@ -99,12 +99,14 @@ class RunFolder:
     records.jsonl is locked while the folder is open.
     """
 
-    def __init__(self, path: Path) -> None:
-        """Open the folder of a new or resumed run. It is created where it does not exist.
+    def __init__(self, path: Path, argv: Sequence[str] = ()) -> None:
+        """Open the folder of a new or resumed run, which `argv` has begun or resumed. It is created
+        where it does not exist.
 
         UsageError: another process writes to it. OSError: it cannot be written.
         """
         self.path = path
+        self._found_by = commands.kept(argv, commands.FINDING)
         self._created = [
             each for each in (path, *(path / f for f in _FOLDERS)) if not each.exists()
         ]
@@ -167,16 +169,19 @@ class RunFolder:
             self._unwritten = _Unwritten([])
 
     @contextlib.contextmanager
-    def _named(self, name: str) -> Iterator[None]:
-        """Name the file in an error of writing to it: the system does not."""
+    def _named(self, name: str, *, measured: bool = True) -> Iterator[None]:
+        """Name the file in an error of writing to it: the system does not. Without a plan, or what
+        was `measured`, there is nothing to continue.
+        """
         try:
             yield
         except OSError as error:
-            again = commands.resume(str(self.path))
-            raise UsageError(
-                f"{self.path / name}: {error.strerror or error}",
-                hint=f"what was measured is kept: make room, then {again}",
-            ) from None
+            hint = "make room, or choose another folder with --output"
+            if measured or os.path.lexists(self.path / PLAN):
+                again = commands.resume(self.path, self._found_by)
+                hint = f"what was measured is kept: make room, then {again}"
+            message = f"{self.path / name}: {error.strerror or error}"
+            raise UsageError(message, hint=hint) from None
 
     @contextlib.contextmanager
     def _appending(self, name: str) -> Iterator[BinaryIO]:
@@ -199,11 +204,13 @@ class RunFolder:
                 f"{self.path / name}: longer than {bounded.size_text(most)}, the most that is read",
                 hint="measure fewer blocks, targets or workloads in one run",
             )
-        write_text(self.path / name, text)
+        with self._named(name, measured=False):
+            write_text(self.path / name, text)
 
     def text(self, name: str, text: str) -> None:
         """Write a text file, completely or not at all."""
-        write_text(self.path / name, text)
+        with self._named(name, measured=False):
+            write_text(self.path / name, text)
 
     def health(self, health: BlockHealth, *, valid: bool) -> None:
         """Append the state of the host during one block, and whether the block counts."""
@@ -257,15 +264,17 @@ class RunFolder:
             self._records.close()
 
 
-def create(parent: Path, name: str, *, exact: Path | None = None) -> RunFolder:
-    """Create the folder of a new run: `exact`, or else `parent`/`name`.
+def create(
+    parent: Path, name: str, *, exact: Path | None = None, argv: Sequence[str] = ()
+) -> RunFolder:
+    """Create the folder of a new run, which `argv` begins: `exact`, or else `parent`/`name`.
 
     UsageError: the folder holds a run, or cannot be written.
     """
     path = exact or parent / name
     refuse_used(path)
     try:
-        return RunFolder(path)
+        return RunFolder(path, argv)
     except OSError as error:
         raise UsageError(
             f"{path}: {error.strerror}", hint="choose another folder with --output"

@@ -35,6 +35,7 @@ from isobench.model import (
     Stage,
     Technology,
     Unavailable,
+    commands,
     host_abi,
 )
 from isobench.model.units import Nanoseconds, TargetName, seconds
@@ -125,7 +126,7 @@ class PrefixTarget(ABC):
         if error:
             return Unavailable(
                 lack=Lack.RUNTIME, what=f"{program} starts nothing: {error}",
-                hint=self.repair or f"{program} --help",
+                hint=self.repair or f"{commands.path(program)} --help",
             )  # fmt: skip
         return Available(version=self.version())
 

@@ -1,10 +1,12 @@
 """The command line: output, exit codes, and a hint for every mistake."""
 
 import contextlib
+import errno
 import itertools
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -36,7 +38,7 @@ from isobench.run import cleanup, lifecycle, selection
 from isobench.run.selection import Chosen
 from isobench.selftest import simulate
 from isobench.selftest.scenarios import SCENARIOS
-from isobench.storage import writer
+from isobench.storage import documents, writer
 from isobench.workloads import loader
 from tests.unit.command import Done
 
@@ -857,17 +859,67 @@ def test_an_interrupted_run_prints_that_it_was_interrupted(
     assert "Interrupted" in done.out
 
 
-def test_an_interrupted_run_that_is_not_the_latest_is_continued_by_its_folder(
-    measured: Measured, synthetic: Write, somewhere: Path
+@pytest.mark.parametrize("name", ["run", "a run"])
+def test_an_interrupted_run_names_the_folder_where_it_is_now(
+    name: str, measured: Measured, cut_short: Callable[..., Path], somewhere: Path
 ) -> None:
-    path = synthetic({("jar", "cpu.sieve"): 1.0}, about={"interrupted": True, "argv": ["noise"]})
-    words = measured(path, interrupted=True).words
-    assert f"Continue it with isobench run --resume {path}." in words
-    (path.parent / "latest").symlink_to(path.name)
-    assert "Continue it with isobench run --resume." in measured(path, interrupted=True).words
-    (somewhere / "my own").mkdir()
-    words = measured(path, "--workload-folder", "my own", interrupted=True).words
-    assert "Continue it with isobench run --resume --workload-folder 'my own'." in words
+    """The command that has begun it may have named another, or another folder's own."""
+    path = cut_short(argv=["run", "-o", "mine", "--workload-folder", "my own"])
+    path = path.rename(somewhere / name)
+    told = measured(path, interrupted=True).out.splitlines()[-1]
+    assert told.endswith(
+        f"Continue it with isobench run --resume {shlex.quote(str(path))}"
+        " --workload-folder 'my own'"
+    )
+    relative = measured(Path(name), interrupted=True).out.splitlines()[-1]
+    assert f"isobench run --resume {shlex.quote(name)} --workload-folder" in relative
+
+
+def test_an_interrupted_run_that_is_the_latest_is_continued_without_its_folder(
+    measured: Measured, cut_short: Callable[..., Path], somewhere: Path
+) -> None:
+    path = cut_short()
+    (somewhere / "isobench-results").mkdir()
+    (somewhere / "isobench-results" / "latest").symlink_to(path)
+    told = measured(path, interrupted=True).out
+    assert told.endswith("Continue it with isobench run --resume\n")
+
+
+def test_an_interrupted_run_of_native_alone_is_continued_and_one_without_a_plan_is_not(
+    measured: Measured, synthetic: Write
+) -> None:
+    path = synthetic({("native", "cpu.sieve"): 1.0}, about={"interrupted": True})
+    assert "Continue it with isobench run --resume" in measured(path, interrupted=True).out
+    (path / "plan.json").unlink()
+    (path / "records.jsonl").write_bytes(b"")
+    (path / "state" / "blocks.jsonl").unlink()
+    run = json.loads((path / "run.json").read_text())
+    run.pop("plan_sha256", None)
+    (path / "run.json").write_text(json.dumps(run))
+    done = measured(path, interrupted=True)
+    assert "Interrupted: the report shows" in done.out
+    assert "Continue it" not in done.out
+
+
+def test_a_folder_that_is_missing_is_made_by_what_the_hint_says(
+    isobench: Run, synthetic: Write, somewhere: Path
+) -> None:
+    path = synthetic()
+    done = isobench("report", path, "--export-csv", "-no dir/x.csv")
+    refused(done, "does not exist", "mkdir -p './-no dir', or name another")
+    (somewhere / "a file").write_bytes(b"")
+    done = isobench("report", path, "--export-csv", "a file/x.csv")
+    refused(done, "a file is not a folder", "name another")
+    assert "mkdir" not in done.err  # it would refuse
+
+
+def test_the_report_of_a_run_that_is_measured_is_advised_with_its_folder_quoted(
+    isobench: Run, cut_short: Callable[..., Path], somewhere: Path
+) -> None:
+    path = cut_short().rename(somewhere / "my run")
+    with contextlib.closing(writer.RunFolder(path)):
+        assert f"isobench report '{path}', when it has ended" in isobench("report", path).err
+        assert f"isobench run --resume '{path}'" in isobench("run", "--resume", path).err
 
 
 def test_an_interruption_when_everything_was_measured_is_said_as_that(
@@ -1578,6 +1630,48 @@ def test_compare_accepts_one_run_with_two_targets(isobench: Run, synthetic: Writ
     assert "| cpu.sieve | 1.00 | 1.00 |" in done.out
     assert "jar against box" in done.out
     assert "1 the same within 5 %" in done.err
+
+
+def test_a_zip_without_an_ending_has_no_place_for_a_report(
+    isobench: Run, synthetic: Write, somewhere: Path
+) -> None:
+    bundle = somewhere / "no ending"
+    assert isobench("pack", synthetic(), "-o", bundle).code == 0
+    done = isobench("report", bundle)
+    refused(done, "without an ending", f"isobench report '{bundle}' -o DIR")
+    assert isobench("report", bundle, "-o", somewhere / "its report", "-q").code == 0
+
+
+def test_a_zip_through_a_pipe_is_called_that(
+    isobench: Run, synthetic: Write, somewhere: Path
+) -> None:
+    pipe = somewhere / "pipe"
+    os.mkfifo(pipe)
+    for words in (("report", pipe), ("verify", pipe), ("compare", synthetic(), pipe)):
+        refused(isobench(*words), "is a pipe or a device", "save the zip in a file first")
+
+
+@pytest.mark.parametrize("name", ["summary.json", "summary.md", "report.html"])
+def test_a_full_disk_at_the_report_says_that_what_was_measured_is_kept(
+    name: str,
+    isobench: Run,
+    measured: "Measured",
+    synthetic: Write,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path = synthetic(name="my run")
+    real = documents.write_text
+
+    def full(where: Path, text: str) -> None:
+        if where.name == name:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(where))
+        real(where, text)
+
+    monkeypatch.setattr(documents, "write_text", full)
+    kept = ("what was measured is kept", f"isobench report '{path}' --output ELSEWHERE")
+    for done in (measured(path), isobench("report", path)):
+        refused(done, f"{path / name}: No space left", *kept)
+        assert "XDG_CACHE_HOME" not in done.err
 
 
 def test_compare_reads_latest_and_zips(

@@ -4,6 +4,7 @@ import fcntl
 import gzip
 import lzma
 import os
+import shlex
 import stat
 import struct
 import tarfile
@@ -176,7 +177,10 @@ def test_the_sweep_removes_files_of_other_users_in_a_user_namespace(
     )
     (found,) = _cache.sweep()
     assert commands == [(["mmdebstrap", "--unshare-helper", "rm", "-rf", "root"], left / "work")]
-    assert found.failure == f"some of its files cannot be removed: sudo rm -rf {left}"
+    assert (
+        found.failure
+        == f"some of its files cannot be removed: sudo rm -rf {shlex.quote(str(left))}"
+    )
 
 
 def test_the_sweep_removes_nothing_while_a_part_is_made(guests: Path) -> None:

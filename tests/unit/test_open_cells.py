@@ -84,6 +84,58 @@ def test_what_the_plan_has_no_room_for_needs_a_run_of_its_own() -> None:
     )
 
 
+ARGV = (
+    *("run", "-t", "docker,podman", "-w", "cpu", "--budget", "9m", "--config", "a b.toml"),
+    *("--margin=3%", "--min-time", "0.05s", "-o", "mine", "-q", "--max-blocks", "60"),
+)
+SEPARATE = dataclasses.replace(PACE, planned=60, argv=ARGV)
+
+
+def test_a_run_of_its_own_measures_as_this_one_did() -> None:
+    """Without its configuration there may be no target of this name, and at another margin the
+    blocks would be others.
+    """
+    assert only(verdict(estimate(0.99, 1.06)), 100, SEPARATE).command == (
+        "isobench run --config 'a b.toml' --margin 3% --min-time 0.05s"
+        " --targets docker --workloads cpu.sieve --budget 2m"
+    )
+
+
+def test_a_run_of_its_own_has_the_margin_of_this_one_wherever_that_came_from() -> None:
+    pace = dataclasses.replace(SEPARATE, argv=None)
+    (found,) = open_cells([(verdict(estimate(0.98, 1.04)), 100)], pace, 1.03)
+    assert found.command.startswith("isobench run --targets docker --workloads cpu.sieve --budget")
+    assert found.command.endswith(" --margin 3%")
+
+
+def test_a_variation_is_measured_beside_its_base() -> None:
+    variations = {TargetName("docker"): (TargetName("box"), "box.network=a b")}
+    pace = dataclasses.replace(SEPARATE, argv=None, variations=variations)
+    # 120 blocks of 4 visits of 30, each block of 6 s.
+    assert only(verdict(estimate(0.99, 1.06)), 100, pace).command == (
+        "isobench run --vary 'box.network=a b' --targets box --workloads cpu.sieve --budget 2m"
+    )
+
+
+@pytest.mark.parametrize("planned", [60, 200])
+def test_a_run_that_would_stop_before_it_decides_is_told_to_go_on(planned: int) -> None:
+    # The ratio is 0.1 % below the margin, and a run stops at intervals of 0.25 %.
+    near = verdict(estimate(1.0478, 1.0502))
+    pace = dataclasses.replace(PACE, planned=planned)
+    assert only(near, 100, pace).command.endswith(" --target-precision 0.0477%")
+    # One that stops late enough does not need to be told.
+    typed = ("run", "--target-precision", "0.02%")
+    late = dataclasses.replace(pace, precision=0.0002, argv=typed)
+    assert only(near, 100, late).command.count("--target-precision") == (planned == 60)
+    assert "0.0477%" not in only(near, 100, late).command
+    # A resumed run keeps its own precision, and another one need not.
+    typed = ("run", "--target-precision", "5%")
+    wide = dataclasses.replace(pace, precision=0.05, argv=typed)
+    assert "--target-precision 5%" not in only(near, 100, wide).command
+    command = only(verdict(estimate(1.0, 1.06)), 100, wide).command
+    assert command.count("--target-precision") == (planned == 200)
+
+
 def test_long_budgets_are_in_hours() -> None:
     pace = dataclasses.replace(PACE, seconds_per_block=60.0, planned=1000)
     assert "--budget 3h" in only(verdict(estimate(0.99, 1.06)), 160, pace).command

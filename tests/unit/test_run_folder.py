@@ -1,5 +1,6 @@
 """The folder of a run: what is written can be read, and damage is reported."""
 
+import contextlib
 import dataclasses
 import errno
 import fcntl
@@ -747,3 +748,88 @@ def test_a_full_disk_is_an_error_with_the_file_that_was_appended_to(
             folder.health(HEALTH, valid=True)
     assert "--resume" in caught.value.hint
     folder.close()
+
+
+# ---- the command that resumes a run --------------------------------------------------------------
+
+
+@pytest.fixture
+def begun(
+    synthetic: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., reader.Run]:
+    """Return a function that reads an incomplete run, `my run` in the working folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def read(*argv: str, **about: Any) -> reader.Run:
+        shutil.rmtree("my run", ignore_errors=True)
+        about = {"interrupted": True, "argv": ["run", *argv], **about}
+        synthetic(name="my run", about=about)
+        return reader.load(Path("my run"))
+
+    return read
+
+
+def test_a_run_is_resumed_in_its_folder_by_whatever_name_it_has_now(
+    begun: Callable[..., reader.Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert begun("-o", "my run").resume_command == "isobench run --resume 'my run'"
+    again = begun("-o", "elsewhere", resumed_by=[["run", "--resume", str(tmp_path / "my run")]])
+    assert again.resume_command == "isobench run --resume 'my run'"
+    (tmp_path / "there").mkdir()
+    monkeypatch.chdir(tmp_path / "there")
+    assert reader.load(tmp_path / "my run").resume_command == (
+        f"isobench run --resume '{tmp_path}/my run'"
+    )
+
+
+def test_a_run_that_was_moved_is_not_resumed_as_another(begun: Callable[..., reader.Run]) -> None:
+    moved = begun("-o", "elsewhere")
+    assert moved.resume_command == ""
+    # Whoever has just measured there is told to, all the same.
+    assert moved.continuing_command == "isobench run --resume 'my run'"
+
+
+def test_only_the_latest_run_of_this_working_folder_is_resumed_without_its_name(
+    begun: Callable[..., reader.Run], tmp_path: Path
+) -> None:
+    run = begun()
+    (tmp_path / "latest").symlink_to("my run")  # beside it, where --resume does not look
+    assert run.resume_command == ""
+    (tmp_path / "isobench-results").mkdir()
+    (tmp_path / "isobench-results" / "latest").symlink_to("../my run")
+    assert run.resume_command == "isobench run --resume"
+
+
+def test_what_finds_targets_and_workloads_is_named_again(
+    begun: Callable[..., reader.Run], tmp_path: Path
+) -> None:
+    given = ("-o", "my run", "--config", "c d.toml", "--workload-folder", "-w", "--margin", "3%")
+    # The targets are in run.json; a pipe of --config <(command) is gone.
+    assert begun(*given).resume_command == ("isobench run --resume 'my run' --workload-folder=-w")
+    (tmp_path / "c d.toml").touch()
+    run = reader.load(Path("my run"))
+    wanted = "isobench run --resume 'my run' --config 'c d.toml' --workload-folder=-w"
+    assert (run.resume_command, run.continuing_command) == (wanted, wanted)
+    assert run.way_on == f"{wanted} continues it"
+
+
+def test_a_full_disk_names_a_command_that_continues(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    path = tmp_path / "my run"
+    argv = ("run", "-o", "my run", "--workload-folder", "own")
+    with contextlib.closing(writer.create(tmp_path, "", exact=path, argv=argv)) as folder:
+        monkeypatch.setattr(writer, "write_text", full)
+        with pytest.raises(UsageError, match=re.escape(f"{path}/run.json: No space")) as caught:
+            folder.document("run.json", {})
+        assert caught.value.hint == "make room, or choose another folder with --output"
+        (path / "plan.json").touch()
+        with pytest.raises(UsageError, match="No space") as caught:
+            folder.document("run.json", {})
+    assert caught.value.hint == (
+        "what was measured is kept: make room, then"
+        f" isobench run --resume '{path}' --workload-folder own"
+    )

@@ -1,5 +1,6 @@
 """The section Environment: the machine, the compiler and the command of a run."""
 
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -51,7 +52,7 @@ def _label(key: str) -> str:
 
 def _made_with(lookup: Lookup) -> Iterator[Fact]:
     run = lookup.run
-    command = None if run.argv is None else " ".join(("isobench", *run.argv))
+    command = None if run.argv is None else shlex.join(("isobench", *run.argv))
     for label, value in (
         ("Compiler of the payloads", run.compiler),
         ("Compiler flags", run.flags),

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from isobench.model import commands
 from isobench.model.wording import counted, series_text
 from isobench.report.markup import escaped, items
 from isobench.report.sections.lookup import Lookup
@@ -68,11 +69,11 @@ def undecided(lookup: Lookup) -> Undecided | None:
         by_command.setdefault(cell.command, []).append(_cell(lookup, cell))
     never = by_command.pop("", [])
     ways = [Settling(command=one, cells=tuple(own)) for one, own in by_command.items()]
-    ways.sort(key=lambda way: _minutes(way.command))
+    ways.sort(key=lambda way: commands.budget_of(way.command) or 0.0)
     return Undecided(
         count=counted(len(cells), "cell"),
-        resuming=tuple(way for way in ways if "--resume" in way.command),
-        separate=tuple(way for way in ways if "--resume" not in way.command),
+        resuming=tuple(way for way in ways if commands.resumes(way.command)),
+        separate=tuple(way for way in ways if not commands.resumes(way.command)),
         never=tuple(never),
     )
 
@@ -86,15 +87,6 @@ def _cell(lookup: Lookup, cell: OpenCell) -> UndecidedCell:
         sentence=cell.sentence.replace("x ", f"{TIMES} "),
         anchor=lookup.anchor_of(cell.target, row) if figure else "",
     )
-
-
-def _minutes(command: str) -> float:
-    """Return the budget of a command in minutes; the text may come from a stranger's file."""
-    budget = command.partition("--budget ")[2].partition(" ")[0]
-    number, unit = budget[:-1], budget[-1:]
-    if not (number.isascii() and number.isdigit() and len(number) < len("1000000")):
-        return 0.0
-    return float(number) * (60 if unit == "h" else 1)
 
 
 def _markdown(view: Undecided) -> Iterator[str]:

@@ -40,6 +40,7 @@ from isobench.model import (
     Stage,
     Technology,
     Unavailable,
+    commands,
     host_abi,
 )
 from isobench.model.errors import SessionError
@@ -421,7 +422,7 @@ class DistroboxTarget:
             return _own_image()
         if _podman.run("image", "exists", self.image).exit_code != 0:
             raise SessionError(
-                f"Podman has no image {self.image}", hint=f"podman pull {self.image}"
+                f"Podman has no image {self.image}", hint=f"podman pull {commands.path(self.image)}"
             )
         return self.image
 

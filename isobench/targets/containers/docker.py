@@ -29,6 +29,7 @@ from isobench.model import (
     Resource,
     Stage,
     Unavailable,
+    commands,
     host_abi,
 )
 from isobench.model.errors import SessionError, UsageError
@@ -126,7 +127,7 @@ def _base(client: Client, image: str) -> str:
             found = client.inspect_image(image)  # type: ignore[no-untyped-call]
         except docker.errors.ImageNotFound:
             raise SessionError(
-                f"the engine has no image {image}", hint=f"docker pull {image}"
+                f"the engine has no image {image}", hint=f"docker pull {commands.path(image)}"
             ) from None
         _bases[image] = read(_docker_client.Made, found).id
     return _bases[image]

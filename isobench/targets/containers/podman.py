@@ -25,6 +25,7 @@ from isobench.model import (
     Resource,
     Stage,
     Unavailable,
+    commands,
     host_abi,
 )
 from isobench.model.errors import SessionError
@@ -112,7 +113,8 @@ class PodmanTarget(_podman.Options):
                 _bases[self.image] = _podman.checked(*argv).decode(errors="replace").strip()
             except SessionError:
                 raise SessionError(
-                    f"Podman has no image {self.image}", hint=f"podman pull {self.image}"
+                    f"Podman has no image {self.image}",
+                    hint=f"podman pull {commands.path(self.image)}",
                 ) from None
         return _bases.get(self.image, "")
 

@@ -22,7 +22,7 @@ from typing import Final
 import msgspec
 
 from isobench.config import cache
-from isobench.model import Leftover
+from isobench.model import Leftover, commands
 from isobench.model.errors import SessionError
 from isobench.model.units import seconds
 from isobench.targets.machines._packages import FREE_SPACE
@@ -221,7 +221,11 @@ def _remove(path: Path) -> str:
                 timeout=seconds(_REMOVING),
             )
         shutil.rmtree(path, ignore_errors=True)
-    return f"some of its files cannot be removed: sudo rm -rf {path}" if path.exists() else ""
+    return (
+        f"some of its files cannot be removed: sudo rm -rf {commands.path(path)}"
+        if path.exists()
+        else ""
+    )
 
 
 # ---- sweeping ------------------------------------------------------------------------------------

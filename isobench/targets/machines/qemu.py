@@ -29,6 +29,7 @@ from isobench.model import (
     Stage,
     Technology,
     Unavailable,
+    commands,
     host_abi,
 )
 from isobench.model.errors import SessionError
@@ -322,7 +323,8 @@ class _Qemu:
                 what=str(error),
                 hint=error.hint
                 or f"fix machine, cpu, vcpus, memory or arguments of {self.name} in isobench.toml;"
-                f" for valid names: {self._emulator()} -machine help, and -cpu help",
+                f" for valid names: {commands.path(self._emulator() or self.emulator)} -machine"
+                " help, and -cpu help",
             )
         return Available(version=f"QEMU {version}, {self._flavour()}")
 

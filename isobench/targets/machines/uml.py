@@ -46,6 +46,7 @@ from isobench.model import (
     Stage,
     Technology,
     Unavailable,
+    commands,
     host_abi,
 )
 from isobench.model.errors import SessionError
@@ -346,8 +347,8 @@ class UmlTarget:
                 lack=Lack.RUNTIME,
                 what=str(error),
                 hint=getattr(error, "hint", "")
-                or f"read the output of {kernel} mem=64M con0=null,fd:1 con=null; its memory is a"
-                " file in /dev/shm, or in TMPDIR",
+                or f"read the output of {commands.path(kernel)} mem=64M con0=null,fd:1 con=null;"
+                " its memory is a file in /dev/shm, or in TMPDIR",
             )
         version = processes.output_of([kernel, "--version"]) or "of unknown version"
         return Available(

@@ -34,6 +34,7 @@ from isobench.model import (
     Stage,
     Technology,
     Unavailable,
+    commands,
     host_abi,
 )
 from isobench.model.errors import SessionError
@@ -143,7 +144,7 @@ class GvisorTarget:
             problems.append(problem)
         raise SessionError(
             f"{self.program} starts no sandbox: {problems[-1]}",
-            hint=f"{self.program} {'--rootless ' if self._is_rootless() else ''}"
+            hint=f"{commands.path(self.program)} {'--rootless ' if self._is_rootless() else ''}"
             f"--network=none --platform={self.platform or 'ptrace'} do true",
         )
 

@@ -37,6 +37,7 @@ from isobench.model import (
     Stage,
     Technology,
     Unavailable,
+    commands,
     host_abi,
 )
 from isobench.model.errors import SessionError
@@ -253,12 +254,14 @@ class WasmTarget:
             engine = self._identified(path)
             done = self._run_probe(engine)
         except (SessionError, OSError) as error:
-            return Unavailable(lack=Lack.RUNTIME, what=str(error), hint=f"{path} --version")
+            return Unavailable(
+                lack=Lack.RUNTIME, what=str(error), hint=f"{commands.path(path)} --version"
+            )
         if done.stdout != ANSWER:
             return Unavailable(
                 lack=Lack.RUNTIME,
                 what=f"{path} does not run a module: {processes.last_line(done.stderr)}",
-                hint=f"{path} --version; isobench was tried with wasmtime 49",
+                hint=f"{commands.path(path)} --version; isobench was tried with wasmtime 49",
             )
         words = {"ahead": "compiled ahead of time", "at-start": "compiled at every start"}
         return Available(version=f"{engine.name}, {words[self.compile_]}")

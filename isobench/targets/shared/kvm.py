@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from isobench.model import Lack
+from isobench.model import Lack, commands
 from isobench.targets.shared import kvm_trial, processes
 
 DEVICE: Final = Path("/dev/kvm")
@@ -253,7 +253,8 @@ def _no_access(observed: Observation) -> _Refusal:
             _NOT_PVM,
         )
     group = observed.group or "kvm"
-    give = "" if observed.group else f"sudo chgrp kvm {device} && sudo chmod 660 {device} && "
+    place = commands.path(device)
+    give = "" if observed.group else f"sudo chgrp kvm {place} && sudo chmod 660 {place} && "
     return _Refusal(
         Lack.PERMISSION,
         f"this user may not open {device}",

@@ -12,6 +12,7 @@ import fcntl
 import filecmp
 import hashlib
 import os
+import shlex
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import Final
 
 from isobench.config import cache
-from isobench.model import Leftover
+from isobench.model import Leftover, commands
 from isobench.model.errors import SessionError
 from isobench.model.units import seconds
 from isobench.plugins import deadlines, folders, ownership
@@ -250,7 +251,7 @@ def _quietly(argv: Sequence[str | Path], environment: Mapping[str, str]) -> None
             raise subprocess.CalledProcessError(code, words)
     except (OSError, subprocess.SubprocessError) as error:
         raise SessionError(
-            f"Wine: {error}", hint=f"see its output: WINEPREFIX=/tmp/try {' '.join(words)}"
+            f"Wine: {error}", hint=f"see its output: WINEPREFIX=/tmp/try {shlex.join(words)}"
         ) from None
 
 
@@ -264,7 +265,8 @@ def _initialise(wine: Wine, prefix: Path) -> None:
     if not (prefix / "system.reg").is_file():
         raise SessionError(
             f"{wine.version} has made a prefix without a registry",
-            hint=f"see its output: WINEPREFIX=/tmp/try {wine.loader} wineboot --init",
+            hint="see its output: WINEPREFIX=/tmp/try"
+            f" {commands.path(wine.loader)} wineboot --init",
         )
 
 

@@ -25,6 +25,7 @@ from isobench.model import (
     Stage,
     Technology,
     Unavailable,
+    commands,
     host_abi,
 )
 from isobench.model.errors import SessionError
@@ -126,7 +127,8 @@ class _QemuUser:
             return Unavailable(
                 lack=Lack.RUNTIME,
                 what=f"{emulator} does not run a program: {processes.last_line(done.stderr)}",
-                hint=f"{emulator} --version; then reinstall the package it comes from",
+                hint=f"{commands.path(emulator)} --version; then reinstall the package that it"
+                " comes from",
             )
         version = (processes.output_of([emulator, "--version"]) or emulator).splitlines()[0]
         return Available(

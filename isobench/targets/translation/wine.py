@@ -27,6 +27,7 @@ from isobench.model import (
     Stage,
     Technology,
     Unavailable,
+    commands,
     host_abi,
 )
 from isobench.model.errors import SessionError
@@ -102,7 +103,8 @@ class WineTarget:
             return Unavailable(
                 lack=Lack.RUNTIME,
                 what=f"{wine.loader} does not run a program for Windows: {problem}",
-                hint=f"see its output: WINEPREFIX=/tmp/try {wine.loader} wineboot --init",
+                hint="see its output: WINEPREFIX=/tmp/try"
+                f" {commands.path(wine.loader)} wineboot --init",
             )
         return Available(version=f"{wine.version}, {self.server} server")
 
