@@ -3,7 +3,6 @@
 import contextlib
 import os
 import re
-import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -50,7 +49,7 @@ def pack(path: Path | None, output: Path | None) -> None:
     name = re.sub(r"[^\w.-]", "_", run.metadata.id or source.name).lstrip(".-") or "run"
     target = output or Path(f"{name}.zip")
     if output is None:
-        _refuse_foreign(target, run.metadata, "" if path is None else f" {shlex.quote(str(path))}")
+        _refuse_foreign(target, run.metadata, "" if path is None else f" {commands.path(path)}")
     names = bundle.write(source, target, name, _reports)
     say(f"{counted(len(names), 'file')} of {source} written to {target}")
 
