@@ -261,7 +261,32 @@ def paths_of_runs(names: Sequence[str]) -> list[Path]:
             # That run must not count twice.
             matched = [Path(path) for path in sorted(glob.glob(name))]  # noqa: PTH207 - absolute or not
             matched = [path for path in matched if not path.is_symlink()]
+            _note_unseen(Path(name))
             if not matched:
                 raise UsageError(f"no run matches {name!r}", hint="name the folders of runs")
             found += matched
     return found
+
+
+def _note_unseen(pattern: Path) -> None:
+    """Print a note for each folder that a pattern leads through and that cannot be looked into:
+    glob passes over it.
+    """
+    import glob
+
+    for part, parent in zip((pattern, *pattern.parents), pattern.parents, strict=False):
+        if not glob.has_magic(str(part)):
+            break
+        above = str(parent)
+        matched = glob.glob(above) if glob.has_magic(above) else [above]  # noqa: PTH207 - absolute or not
+        for folder in map(Path, matched):
+            try:
+                if glob.has_magic(part.name):
+                    next(folder.iterdir(), None)
+                else:
+                    (folder / part.name).lstat()
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            except OSError as error:
+                fault = bounded.unreadable(folder, error, "its runs are")
+                _progress.note(str(fault), hint=fault.hint)

@@ -9,6 +9,7 @@ import errno
 import os
 import secrets
 import select
+import shlex
 import stat
 import time
 from pathlib import Path
@@ -51,6 +52,26 @@ def opened(path: Path, *, most: int, hint: str, pipes: bool = False) -> int:
         os.close(descriptor)
         raise _too_long(path, most, hint)
     return descriptor
+
+
+def unreadable(folder: Path, error: OSError, loss: str) -> UsageError:
+    """Return the error of a folder that cannot be looked into, with what to type. `loss`: what is
+    left out, in words.
+    """
+    place = shlex.quote(str(folder))
+    hint = "the disk may be damaged: dmesg"
+    if error.errno in (errno.EACCES, errno.EPERM):
+        hint = f"as the user that it belongs to: chmod -R a+rX {place}"
+        with contextlib.suppress(OSError):
+            owner = folder.stat().st_uid
+            if owner == os.geteuid():
+                hint = f"chmod -R u+rwX {place}"
+            else:
+                hint = f"as {trust.user_name(owner)}, or as root: chmod -R a+rX {place}"
+    return UsageError(
+        f"{folder} cannot be read ({error.strerror or error}), and {loss} left out",
+        hint=hint,
+    )
 
 
 def check_replaceable(path: Path) -> None:

@@ -61,9 +61,15 @@ def takes(path: Path) -> bool:
     return True
 
 
+def named(path: str | Path) -> str:
+    """Return the name by which DuckDB finds a file."""
+    # It takes the beginning of a relative path for a home (~), a protocol (file:) or a server.
+    return str(Path(path).absolute())
+
+
 def quoted(path: Path) -> str:
     """Return a path for a literal of SQL, without its quotes."""
-    return str(path).replace("'", "''")
+    return named(path).replace("'", "''")
 
 
 def copy(

@@ -13,6 +13,7 @@ counts it once.
 import contextlib
 import errno
 import fcntl
+import fnmatch
 import gc
 import hashlib
 import importlib.util
@@ -22,12 +23,13 @@ import re
 import secrets
 import shlex
 import shutil
+import stat
 import time
 import types
 import typing
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -64,6 +66,7 @@ _MOST_TEXT: Final = 2 << 30
 """Bytes of the texts of the rows that are chosen. A million rows have as many."""
 _MOST_CHOSEN: Final = 2_000_000
 """Rows that are made objects. A hundred thousand runs of twelve cells have fewer."""
+_MACHINE: Final = re.compile("[0-9a-f]+")
 _MONTH: Final = re.compile(r"[0-9]{4}-(?:0[1-9]|1[0-2])")
 _FILES: Final = "read_parquet($files, union_by_name = true, hive_partitioning = false)"
 _TYPES: Final = {str: "VARCHAR", bool: "BOOLEAN", int: "BIGINT", float: "DOUBLE"}
@@ -192,7 +195,13 @@ class Store:
     @property
     def exists(self) -> bool:
         """Whether the folder is there. Whether it is a store, reading tells."""
-        return self.folder.exists()
+        try:
+            self.folder.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError:  # what may not be seen is not missing
+            return True
+        return True
 
     def check(self) -> None:
         """Check that the store can be read. UsageError: it cannot, or the extra is missing."""
@@ -277,7 +286,7 @@ class Store:
 
     def _check_rows(self, database: Any, files: Sequence[str]) -> None:  # noqa: ANN401 - a connection of DuckDB
         """Check the number and the schema of all rows. UsageError: they are not to be read."""
-        bound = {"files": list(files)}
+        bound = _bound(files)
         # The files have their numbers of rows: none of these is read for it.
         (count,) = database.execute(f"SELECT count(*) FROM {_FILES}", bound).fetchone()  # noqa: S608 - a constant
         if count > _MOST_ROWS:
@@ -419,7 +428,7 @@ class Store:
 
     def check_run(self, rows: Sequence[Row]) -> None:
         """Check that a store can have the rows of a run. UsageError: what is not read later is not
-        written either.
+        written either, nor what would stay the newest run for ever.
         """
         first = rows[0]
         if not _are_conditions(first.conditions):
@@ -428,10 +437,18 @@ class Store:
                 hint="add a run of isobench",
             )
         self._partition(first)
+        now = _now()
+        if first.started > _text(now + timedelta(seconds=_DAY)):
+            raise UsageError(
+                f"run {first.run} began at {first.started} by the clock of the machine that"
+                f" measured it, and now is {_text(now)} by the clock of this machine",
+                hint="set the clock that is wrong (date -u): that of this machine, and add the run"
+                " again; or that of the other, and measure again",
+            )
 
     def _partition(self, row: Row) -> Path:
         # Both come from a file that anybody may have sent.
-        if not _MONTH.fullmatch(row.month) or not re.fullmatch("[0-9a-f]+", row.machine):
+        if not _MONTH.fullmatch(row.month) or not _MACHINE.fullmatch(row.machine):
             raise UsageError(
                 f"run {row.run}: {row.started!r} is no time", hint="add a run of isobench"
             )
@@ -445,12 +462,24 @@ class Store:
         others = [path.name for path in self.folder.iterdir() if not path.name.startswith(".")]
         # Another process may have made the mark just now.
         others = [name for name in others if name != MARKER and not name.startswith("machine=")]
-        if others:
+        # A page or an export of the user's may lie in a store whose mark was lost.
+        if others and not self._has_runs():
             raise UsageError(
                 f"{self.folder} has other files in it ({others[0]})",
                 hint="name an empty folder with --store",
             )
         _replace(self.folder / MARKER, msgspec.json.encode(_Marker()) + b"\n")
+
+    def _has_runs(self) -> bool:
+        """Return whether the folder has those of machines and months, as only a store has."""
+        return any(
+            _MACHINE.fullmatch(machine.name.removeprefix("machine="))
+            and any(
+                _MONTH.fullmatch(month.name.removeprefix("month="))
+                for month in _listed(machine, "month=")
+            )
+            for machine in _listed(self.folder, "machine=")
+        )
 
     def _before(self, path: Path, row: Row) -> list[Path]:
         """Return the files of its month that have rows of a run already; `path` is its own."""
@@ -473,7 +502,7 @@ class Store:
             return set()
         files = [str(path) for path in paths]
         sql = f"SELECT DISTINCT started, complete FROM {_FILES} WHERE run = $run"  # noqa: S608 - constants
-        bound = {"files": files, "run": row.run}
+        bound = _bound(files) | {"run": row.run}
         return set(self._answer(lambda database: database.execute(sql, bound).fetchall(), files))
 
     def _write(self, path: Path, rows: Sequence[Row]) -> None:
@@ -581,7 +610,7 @@ class Store:
 
     def _prune(self, path: Path, before: str) -> set[str]:
         sql = f"SELECT DISTINCT run, started < $before FROM {_FILES}"  # noqa: S608 - a constant
-        bound = {"files": [str(path)], "before": before}
+        bound = _bound([str(path)]) | {"before": before}
         found = self._answer(lambda database: database.execute(sql, bound).fetchall(), [str(path)])
         old = {run for run, is_old in found if is_old}
         if old and len(old) < len(found):
@@ -644,13 +673,36 @@ class Store:
 
 
 def _listed(folder: Path, prefix: str) -> list[Path]:
-    """Return the folders of a store or of a machine. UsageError: one is a link."""
-    try:
+    """Return the folders of a store or of a machine. UsageError: one is none, or they cannot be
+    listed.
+    """
+    found: list[Path] = []
+    with _read(folder):
         found = sorted(path for path in folder.iterdir() if path.name.startswith(prefix))
-    except OSError:
-        return []
-    _refuse_links(found)
+        _refuse_links(found)
     return found
+
+
+@contextlib.contextmanager
+def _read(folder: Path) -> Iterator[None]:
+    """Pass over a folder that is gone, as after a prune. UsageError: it cannot be read, and its
+    runs would be missing without a word.
+    """
+    try:
+        yield
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise bounded.unreadable(folder, error, "its runs would be") from None
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _text(moment: datetime) -> str:
+    """Return a time as runs have it."""
+    return f"{moment:%Y-%m-%dT%H:%M:%SZ}"
 
 
 def _day_after(time: str) -> str:
@@ -671,19 +723,30 @@ def _are_conditions(text: str) -> bool:
 
 
 def _refuse_links(folders: Iterable[Path]) -> None:
-    """Check that no folder is a link, which may lead anywhere. UsageError: one is."""
+    """Check that no folder is a link, which may lead anywhere, or a file. UsageError: one is."""
     for path in folders:
-        if path.is_symlink():
+        if path.is_symlink() or (path.exists() and not path.is_dir()):
             raise UsageError(f"{path} is not a folder of the store", hint=_moved(str(path)))
 
 
 def _files_in(folder: Path, pattern: str) -> list[Path]:
-    """Return the files of a folder. UsageError: one is not a regular file."""
-    found = sorted(folder.glob(pattern))
-    for path in found:
-        # Reading a named pipe would wait for ever; a link may lead anywhere.
-        if path.is_symlink() or not path.is_file():
-            raise UsageError(f"{path} is not a regular file", hint=_moved(str(path)))
+    """Return the files of a folder. UsageError: one is not a regular file, or the folder cannot be
+    read.
+    """
+    found: list[Path] = []
+    with _read(folder):
+        # Not by Path.glob, which finds nothing where it may not look.
+        for path in sorted(folder.iterdir()):
+            if not fnmatch.fnmatchcase(path.name, pattern):
+                continue
+            try:
+                mode = path.lstat().st_mode
+            except FileNotFoundError:  # merged meanwhile
+                continue
+            # Reading a named pipe would wait for ever; a link may lead anywhere.
+            if not stat.S_ISREG(mode):
+                raise UsageError(f"{path} is not a regular file", hint=_moved(str(path)))
+            found.append(path)
     return found
 
 
@@ -719,9 +782,11 @@ def _write_lines(path: Path, rows: Iterable[Row]) -> None:
 def _relation(path: Path) -> str:
     """Return the query for JSON lines with the columns of the store."""
     kinds = ", ".join(f"{name}: '{kind}'" for name, kind in COLUMNS.items())
+    # Nothing is guessed: a folder called target=x would replace the column by its name.
     return (
         f"SELECT * FROM read_json('{duckdb_door.quoted(path)}', format = 'newline_delimited',"  # noqa: S608 - quoted
-        f" columns = {{{kinds}}}, maximum_object_size = {_MOST_OF_A_ROW})"
+        f" columns = {{{kinds}}}, maximum_object_size = {_MOST_OF_A_ROW},"
+        " hive_partitioning = false, auto_detect = false, compression = 'uncompressed')"
     )
 
 
@@ -737,13 +802,18 @@ def _without_collection() -> Iterator[None]:
             gc.enable()
 
 
+def _bound(files: Sequence[str]) -> dict[str, object]:
+    """Return the files as a value of a query."""
+    return {"files": [duckdb_door.named(name) for name in files]}
+
+
 def _count(database: Any, files: Sequence[str], choice: Choice) -> tuple[int, int]:  # noqa: ANN401 - a connection of DuckDB
     """Return the number of the chosen rows, and how long their texts are."""
     where, values = _conditions(choice)
     size = f"{_SIZE} + strlen(conditions)"
     count, total = database.execute(
         f"SELECT count(*), coalesce(sum({size}), 0) FROM {_FILES} {where}",  # noqa: S608 - names of columns
-        {"files": list(files), **values},
+        _bound(files) | values,
     ).fetchone()
     return int(count), int(total)
 
@@ -751,7 +821,7 @@ def _count(database: Any, files: Sequence[str], choice: Choice) -> tuple[int, in
 def _choose(database: Any, files: Sequence[str], choice: Choice) -> None:  # noqa: ANN401 - a connection of DuckDB
     """Make the table of the chosen rows."""
     where, values = _conditions(choice)
-    columns, bound = ", ".join(COLUMNS), {"files": list(files), **values}
+    columns, bound = ", ".join(COLUMNS), _bound(files) | values
     database.execute(f"CREATE TABLE chosen AS SELECT {columns} FROM {_FILES} {where}", bound)  # noqa: S608 - names of columns
 
 
@@ -811,7 +881,7 @@ def _are_sound(database: Any, files: Sequence[str]) -> bool:  # noqa: ANN401 - a
     """Return whether all rows of files are such as isobench writes. duckdb.Error: they have other
     columns, or cannot be read.
     """
-    bound = {"files": list(files)}
+    bound = _bound(files)
     # A column of another type may still compare with texts and numbers, which are then cast.
     described = database.execute(f"DESCRIBE SELECT {', '.join(COLUMNS)} FROM {_FILES}", bound)  # noqa: S608 - names of columns
     if {name: kind for name, kind, *_ in described.fetchall()} != COLUMNS:
@@ -825,7 +895,7 @@ def _are_own(database: Any, files: Sequence[str]) -> bool:  # noqa: ANN401 - a c
     """Return whether sound files have the columns of this isobench alone and conditions that it can
     read, and are not too large to be read at once.
     """
-    bound = {"files": list(files)}
+    bound = _bound(files)
     described = database.execute(f"DESCRIBE SELECT * FROM {_FILES}", bound).fetchall()  # noqa: S608 - a constant
     if {name for name, *_ in described} != COLUMNS.keys():
         return False

@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import stat
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -79,23 +80,41 @@ def _members(run: Path) -> Iterator[tuple[str, Path]]:
         yield from _regular(run / name, name)
     for folder in _FOLDERS:
         if _is_folder(run / folder):
-            for path in sorted((run / folder).iterdir()):
+            for path in _listed(run / folder):
                 yield from _regular(path, f"{folder}/{path.name}")
-    for further in sorted(run.glob(f"{CONFIRMATION}*")):
-        if _is_folder(further):
+    for further in _listed(run):
+        if further.name.startswith(CONFIRMATION) and _is_folder(further):
             for name, path in _members(further):
                 yield f"{further.name}/{name}", path
 
 
+def _listed(folder: Path) -> list[Path]:
+    # Not by Path.glob, which finds nothing where it may not look.
+    try:
+        return sorted(folder.iterdir())
+    except OSError as error:
+        raise bounded.unreadable(folder, error, "its files would be") from None
+
+
+def _mode(path: Path) -> int:
+    """Return the mode of what has a path, a link too; 0: nothing has it."""
+    try:
+        return path.lstat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return 0
+    except OSError as error:
+        raise bounded.unreadable(path.parent, error, "its files would be") from None
+
+
 def _is_folder(path: Path) -> bool:
     # As below: neither a file nor a folder of a run is a link.
-    return path.is_dir() and not path.is_symlink()
+    return stat.S_ISDIR(_mode(path))
 
 
 def _regular(path: Path, name: str) -> Iterator[tuple[str, Path]]:
     # A link could lead out of the folder: what it names is no file of the run. Nor is one whose
     # name a zip, which has Unicode, or a terminal cannot show.
-    if path.is_file() and not path.is_symlink() and path.name.isprintable():
+    if stat.S_ISREG(_mode(path)) and path.name.isprintable():
         yield name, path
 
 

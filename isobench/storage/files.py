@@ -7,6 +7,7 @@ thousands of times its size.
 import contextlib
 import io
 import os
+import stat
 import struct
 import zipfile
 import zlib
@@ -101,13 +102,22 @@ class _Folder:
         with os.fdopen(descriptor, "rb") as file:
             yield file
 
-    def parts(self) -> list[str]:
-        # A link leads to a run that is no part of this one.
-        return [
-            one.parent.name
-            for one in self.path.glob(f"*/{METADATA}")
-            if one.is_file() and not one.parent.is_symlink()
-        ]
+    def parts(self, beginning: str) -> list[str]:
+        # Not by Path.glob, which finds nothing where it may not look.
+        folder = self.path
+        try:
+            names = [one.name for one in folder.iterdir() if one.name.startswith(beginning)]
+            found = []
+            for name in names:
+                folder = self.path / name
+                # A link leads to a run that is no part of this one.
+                with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                    is_run = stat.S_ISREG((folder / METADATA).stat().st_mode)
+                    if is_run and not folder.is_symlink():
+                        found.append(name)
+        except OSError as error:
+            raise bounded.unreadable(folder, error, "its runs would be") from None
+        return found
 
     def close(self) -> None:
         pass
@@ -180,10 +190,11 @@ class _Zip:
                 hint=_UNPACK,
             )
 
-    def parts(self) -> list[str]:
+    def parts(self, beginning: str) -> list[str]:
         names = (one.filename.removeprefix(self._inside) for one in self._zip.infolist())
         found = (name.split("/") for name in names if name.endswith(f"/{METADATA}"))
-        return [words[0] for words in found if len(words) == 2]  # noqa: PLR2004 - folder, file
+        folders = (words[0] for words in found if len(words) == 2)  # noqa: PLR2004 - folder, file
+        return [name for name in folders if name.startswith(beginning)]
 
     def close(self) -> None:
         self._zip.close()
@@ -206,10 +217,13 @@ class Files:
         is_zip = path.is_file() and zipfile.is_zipfile(path)
         self._files = _Zip(path, part) if is_zip else _Folder(path, part)
 
-    def parts(self) -> list[str]:
-        """Return the folders of the run that hold runs themselves."""
+    def parts(self, beginning: str) -> list[str]:
+        """Return the folders of the run that hold runs themselves, by how their names begin.
+
+        UsageError: one cannot be read.
+        """
         # A name is shown in messages: one that is not plain is no folder of isobench's.
-        return sorted(filter(str.isprintable, self._files.parts()))
+        return sorted(filter(str.isprintable, self._files.parts(beginning)))
 
     @contextlib.contextmanager
     def open(self, name: str, *, most: int) -> Iterator[BinaryIO]:

@@ -182,10 +182,10 @@ def as_read_again(run: RunMetadata) -> RunMetadata:
 def confirmations(path: Path) -> list[str]:
     """Return the parts of a run that hold runs which confirm it.
 
-    UsageError: there is no run.
+    UsageError: there is no run, or one of these cannot be read.
     """
     with _opened(path) as files:
-        return [part for part in files.parts() if part.startswith(CONFIRMATION)]
+        return files.parts(CONFIRMATION)
 
 
 class Growing:

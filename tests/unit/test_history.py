@@ -13,6 +13,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
@@ -480,6 +481,145 @@ def test_a_full_disk_is_an_error_with_a_hint_and_nothing_is_lost(
     monkeypatch.undo()
     assert [one.run for one in store.rows()] == ["run-0"]
     assert not [path for path in store.folder.rglob("*") if "unfinished" in path.name]
+
+
+ODD = (
+    "target=x", "machine=ffff", "quick=true", "started=2026-01-01", "mean=1", "~", "~/z", "file:",
+    "-v", "it's", "a%20b", "s3://x", "http://x", "x.gz",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_no_part_of_a_path_means_anything(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    kept = Store(Path(name))
+    rows = [row(0), row(0, target="podman", place=1)]
+    assert kept.add(rows)
+    assert kept.rows() == rows
+    kept.add([row(1)])
+    kept.add([row(40)])  # merges
+    assert kept.prune(row(1).started) == 1
+    assert [one.run for one in kept.rows()] == ["run-1", "run-40"]
+    for ending in (".parquet", ".csv", ".jsonl"):
+        target = Path(name) / f"rows{ending}"
+        assert kept.export(target, Choice()) == 2
+        sql = "SELECT run, target, machine, quick::VARCHAR FROM"
+        read = {".csv": "read_csv", ".jsonl": "read_json"}.get(ending, "read_parquet")
+        found = duckdb_door.connection().execute(
+            f"{sql} {read}($path, hive_partitioning = false)", {"path": duckdb_door.named(target)}
+        )
+        assert sorted(found.fetchall()) == [
+            (run, "docker", MACHINE, "false") for run in ("run-1", "run-40")
+        ]
+
+
+def forbidden(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let nobody look into a folder, as the mode of another user's does."""
+    real = {name: getattr(Path, name) for name in ("iterdir", "lstat", "stat")}
+
+    def refused(name: str) -> Callable[..., Any]:
+        def call(self: Path, **options: Any) -> Any:
+            if folder in (self.parents if name != "iterdir" else (self, *self.parents)):
+                raise PermissionError(errno.EACCES, "Permission denied", str(self))
+            return real[name](self, **options)
+
+        return call
+
+    for name in real:
+        monkeypatch.setattr(Path, name, refused(name))
+
+
+@pytest.mark.parametrize("part", ["", "machine", "month"])
+@pytest.mark.parametrize("is_real", [True, False])
+def test_no_part_of_a_store_that_cannot_be_read_is_left_out(
+    part: str, is_real: bool, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.add([row(0)])
+    store.add([row(1, machine="ffff")])
+    month = next(store.folder.glob(f"machine={MACHINE}/month=*"))
+    folder = {"": store.folder, "machine": month.parent, "month": month}[part]
+    if not is_real:
+        forbidden(folder, monkeypatch)
+    elif os.geteuid() == 0:
+        pytest.skip("root may read everywhere")
+    else:
+        folder.chmod(0)
+    calls = (store.rows, lambda: store.export(tmp_path / "rows.csv", Choice()),
+             lambda: store.prune("2030-01-01"))  # fmt: skip
+    try:
+        for call in calls:
+            with pytest.raises(UsageError, match="Permission denied") as caught:
+                call()
+            assert str(folder) in str(caught.value)
+            assert f"chmod -R u+rwX {folder}" in caught.value.hint or not part
+    finally:
+        monkeypatch.undo()
+        folder.chmod(stat.S_IRWXU)
+    assert not (tmp_path / "rows.csv").exists()
+    assert store.exists
+    assert len(store.rows()) == 2
+
+
+def test_a_run_whose_confirmation_cannot_be_read_is_not_added_without_a_word(
+    isobench: Run, synthetic: Write, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = synthetic()
+    shutil.copytree(path, path / "confirm")
+    forbidden(path / "confirm", monkeypatch)
+    for command in (("history", "add", path, "--store", store.folder), ("pack", path)):
+        done = isobench(*command)
+        assert done.code == 2
+        assert f"{path}/confirm cannot be read" in done.err
+
+
+def test_a_pattern_of_runs_names_what_it_cannot_look_into(
+    isobench: Run, synthetic: Write, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = synthetic(name="a/run")
+    (tmp_path / "b").mkdir()
+    forbidden(tmp_path / "b", monkeypatch)
+    done = isobench("history", "add", f"{path.parents[1]}/*/run", "--store", store.folder)
+    assert "1 run added" in done.out
+    assert f"{tmp_path}/b cannot be read" in done.err
+
+
+def test_the_mark_of_a_store_that_has_other_files_is_written_again(store: Store) -> None:
+    store.add([row(0)])
+    (store.folder / "trend.html").touch()
+    (store.folder / module.MARKER).write_text("{")
+    with pytest.raises(UsageError, match="is damaged") as caught:
+        store.add([row(1)])
+    assert "remove it, and add a run" in caught.value.hint
+    (store.folder / module.MARKER).unlink()
+    assert store.add([row(1)])
+    assert [one.run for one in store.rows()] == ["run-0", "run-1"]
+
+
+@pytest.mark.parametrize("name", ["machine=docker/month=2026-11", f"machine={MACHINE}/x"])
+def test_other_folders_of_such_a_name_are_no_store(name: str, store: Store) -> None:
+    (store.folder / name).mkdir(parents=True)
+    (store.folder / "letter.txt").touch()
+    with pytest.raises(UsageError, match="other files"):
+        store.add([row(0)])
+
+
+def test_a_run_of_the_future_is_not_added(
+    isobench: Run, synthetic: Write, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_now", lambda: datetime(2026, 1, 5, 12, tzinfo=UTC))
+    assert store.add([row(5)])  # it began on 2026-01-06, at 02:00
+    with pytest.raises(UsageError, match=r"2026-01-07T02:00:00Z.* 2026-01-05T12:00:00Z") as caught:
+        store.add([row(6)])
+    assert "clock" in caught.value.hint
+    early = synthetic(name="early")
+    late = synthetic(name="late", about={"id": "late", "started": "9999-12-31T23:59:59Z"})
+    done = isobench("history", "add", late, early, "--store", store.folder)
+    assert done.code == 2
+    assert "9999-12-31T23:59:59Z" in done.err
+    assert "1 run added" in done.out
+    assert "late" not in {one.run for one in store.rows()}
 
 
 # ---- series and change points
