@@ -2,9 +2,11 @@
 
 A run is compared with the runs of its series since the last change point that had the same program
 and schedule, by the spread of these runs (`stats.beside_history`). Runs of more than half a year
-ago are left out where there are enough later ones. A difference is suspected where it is
-significant after Holm's correction for all cells of the run, and larger than the noise floor. It is
-confirmed where a further run of the same night shows it again.
+ago are left out where there are enough later ones, and so are the few that lie far from all others
+(`stats.outliers`). A difference is suspected where it is significant after Holm's correction for
+all cells of the run, and larger than the noise floor. It is confirmed where a further run of the
+same night shows it again. Without a suspicion, a cell is unchanged where its interval lies within
+`MARGIN`, as in `comparison`; else nothing is shown either way.
 """
 
 import math
@@ -13,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -45,6 +47,8 @@ MOST_BASE: Final = 60
 """Older runs than so many say little about tonight."""
 LONGEST_BASE: Final = timedelta(days=180)
 """And neither do runs of longer ago, where the machine has `MOST_BASE` of later ones."""
+MARGIN: Final = 0.05
+"""What lies within so much of the level is unchanged: that of `compare --min-effect`."""
 
 
 class Outcome(StrEnum):
@@ -53,6 +57,7 @@ class Outcome(StrEnum):
     REGRESSION = "regression"
     IMPROVEMENT = "improvement"
     UNCHANGED = "unchanged"
+    INCONCLUSIVE = "inconclusive"  # neither a change nor that there is none
     TOO_FEW = "too few runs"  # of those before, measured in the same way
     UNPROVEN = "unproven"  # the run gave no value that counts
 
@@ -74,6 +79,8 @@ class Finding:
     """The level before, as a ratio to native."""
     runs: int = 0
     """How many runs the level rests on."""
+    left_out: int = 0
+    """How many others lie too far from these."""
     noise: float | None = None
     changed: tuple[Changed, ...] = ()
     """What is not as in the run before."""
@@ -114,7 +121,7 @@ def confirm(
     *,
     searcher: search.Search = search.here,
 ) -> list[Finding]:
-    """Return the findings after a further run. What it does not show again is unchanged; a cell
+    """Return the findings after a further run. What it does not show again is inconclusive; a cell
     that it has not measured stays as it was.
     """
     fresh = {key_of(row): row for row in again if counts(row)}
@@ -136,7 +143,7 @@ def confirm(
             replace(
                 one,
                 confirmed=is_shown,
-                outcome=one.outcome if is_shown else Outcome.UNCHANGED,
+                outcome=one.outcome if is_shown else Outcome.INCONCLUSIVE,
             )
         )
     return result
@@ -181,7 +188,7 @@ def _base(
 def _compared(rows: Sequence[Row], base: Mapping[Key, Series]) -> list[Finding]:
     """Return the cells of a run with their differences, not yet judged."""
     levels = [_level(row, base.get(key_of(row))) for row in rows]
-    histories = [[*map(location, level)] for level in levels]
+    histories = [[*map(location, level.rows)] for level in levels]
     inflations = stats.inflations(histories)
     return [
         _finding(row, level, history, inflation, base.get(key_of(row)))
@@ -189,16 +196,25 @@ def _compared(rows: Sequence[Row], base: Mapping[Key, Series]) -> list[Finding]:
     ]
 
 
-def _level(row: Row, series: Series | None) -> list[Row]:
-    """Return the runs that a run is compared with."""
+class _Level(NamedTuple):
+    """The runs that a run is compared with."""
+
+    rows: Sequence[Row] = ()
+    left_out: int = 0
+
+
+def _level(row: Row, series: Series | None) -> _Level:
     if series is None or not counts(row):
-        return []
-    return [one for one in series.level if is_measured_alike(one, row)][-MOST_BASE:]
+        return _Level()
+    alike = [one for one in series.level if is_measured_alike(one, row)][-MOST_BASE:]
+    apart = stats.outliers([*map(location, alike)])
+    rows = [one for one, is_apart in zip(alike, apart, strict=True) if not is_apart]
+    return _Level(rows, len(alike) - len(rows))
 
 
 def _finding(
     row: Row,
-    level: Sequence[Row],
+    level: _Level,
     history: Sequence[Location],
     inflation: stats.Inflation,
     series: Series | None,
@@ -207,15 +223,16 @@ def _finding(
     if not counts(row):
         return Finding(row=row, outcome=Outcome.UNPROVEN)
     found = stats.beside_history(history, location(row), inflation)
-    if len(level) < FEWEST_BASE or found is None:
-        return Finding(row=row, outcome=Outcome.TOO_FEW, runs=len(level), changed=before)
-    floors = _floor(level), row.noise
+    if len(history) < FEWEST_BASE or found is None:
+        return Finding(row=row, outcome=Outcome.TOO_FEW, runs=len(history), changed=before)
+    floors = _floor(level.rows), row.noise
     return Finding(
         row=row,
-        outcome=Outcome.UNCHANGED,
+        outcome=Outcome.INCONCLUSIVE,
         location=found,
         level=math.exp(statistics.fmean(one.mean for one in history)),
-        runs=len(level),
+        runs=len(history),
+        left_out=level.left_out,
         noise=math.expm1(math.hypot(*(math.log1p(floor or 0.0) for floor in floors))),
         changed=before,
     )
@@ -232,6 +249,8 @@ def _judged(one: Finding, p: float, alpha: float, minimum_effect: float) -> Find
     size = abs(one.location.mean)
     least = max(math.log1p(one.noise or 0.0), math.log1p(minimum_effect))
     if p >= alpha or size <= least:
-        return one
+        narrow, margin = one.location.interval(stats.EQUIVALENCE_LEVEL), 1 + MARGIN
+        is_within = 1 / margin < narrow.low and narrow.high < margin
+        return replace(one, outcome=Outcome.UNCHANGED) if is_within else one
     worse = one.location.mean > 0
     return replace(one, outcome=Outcome.REGRESSION if worse else Outcome.IMPROVEMENT)

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from isobench.history.alarm import ALPHA, FEWEST_BASE, SUSPECT, Finding, Outcome
+from isobench.history.alarm import ALPHA, FEWEST_BASE, MARGIN, SUSPECT, Finding, Outcome
 from isobench.history.beside import Beside
 from isobench.history.row import Row
 from isobench.history.series import Changed, ChangePoint, Series, is_gap
@@ -31,11 +31,13 @@ _MOST_NAMED: Final = 4
 _MOST_CAUSES: Final = 2
 _FINDINGS_LEGEND: Final = (
     "before: the level of the runs since the last change point; now: this run; both are ratios to"
-    f" native. Intervals at {100 * REPORTED_LEVEL:g} %."
+    f" native. Intervals at {100 * REPORTED_LEVEL:g} %. runs: those of the level; 9 of 10: one lies"
+    " far from the others, and was left out."
 )
 _BASE_LEGEND: Final = (
     "A change is suspected where it is larger than what runs of the series differ by, and than the"
-    f" noise floor; at least {FEWEST_BASE} runs before are needed."
+    f" noise floor; at least {FEWEST_BASE} runs before are needed. unchanged: within"
+    f" {percent_text(MARGIN)}; inconclusive: neither is shown."
 )
 _TREND_LEGEND: Final = (
     "level: mean ratio to native of the runs since the last change point; spread: of these runs;"
@@ -157,7 +159,7 @@ def _finding_row(one: Finding) -> sheet.Row:
             one.row.target,
             series_text(one.row.workload, one.row.metric),
             times_text(one.level),
-            str(one.runs or NOTHING),
+            _runs_text(one),
             times_text(_ratio(one.row)),
             times_text(change),
             interval_text(interval.ends) if interval else NOTHING,
@@ -166,6 +168,12 @@ def _finding_row(one: Finding) -> sheet.Row:
         style=_STYLES.get(one.outcome, ""),
         group=one.row.target,
     )
+
+
+def _runs_text(one: Finding) -> str:
+    if one.left_out:
+        return f"{one.runs} of {one.runs + one.left_out}"
+    return str(one.runs or NOTHING)
 
 
 def _outcome_text(one: Finding) -> str:
@@ -232,11 +240,14 @@ def _changes_of(found: Sequence[Finding]) -> Iterator[str]:
 
 
 def _unchanged(found: Sequence[Finding]) -> Iterator[str]:
-    unchanged = sum(one.outcome is Outcome.UNCHANGED for one in found)
     refuted = sum(one.confirmed is False for one in found)
-    if unchanged:
-        again = f" ({refuted} of them looked changed, and fresh blocks did not show it again)"
-        yield f"{unchanged} unchanged{again if refuted else ''}"
+    again = f" ({refuted} of them looked changed, and fresh blocks did not show it again)"
+    for outcome, words in (
+        (Outcome.UNCHANGED, "unchanged"),
+        (Outcome.INCONCLUSIVE, f"inconclusive{again if refuted else ''}"),
+    ):
+        if count := sum(one.outcome is outcome for one in found):
+            yield f"{count} {words}"
 
 
 def _without_verdict(found: Sequence[Finding]) -> Iterator[str]:
@@ -311,6 +322,7 @@ def _finding_document(one: Finding) -> dict[str, Any]:
         "class": one.row.workload_class,
         "before": one.level,
         "runs": one.runs,
+        "left_out": one.left_out,
         "now": _ratio(one.row),
         "change": None if one.location is None else math.exp(one.location.mean),
         "interval": None if interval is None else [*interval.ends],
@@ -324,8 +336,8 @@ def _finding_document(one: Finding) -> dict[str, Any]:
 def findings_csv(found: Beside) -> str:
     """Return a run beside its series as CSV, one row a cell."""
     headings = (
-        "target", "workload", "metric", "class", "before", "runs", "now", "change", "low", "high",
-        "noise", "outcome", "confirmed",
+        "target", "workload", "metric", "class", "before", "runs", "left_out", "now", "change",
+        "low", "high", "noise", "outcome", "confirmed",
     )  # fmt: skip
     rows = []
     for one in found.findings:

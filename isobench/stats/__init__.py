@@ -17,6 +17,7 @@ from isobench.stats.contrast import (
     between_histories,
     between_runs,
     inflations,
+    outliers,
 )
 from isobench.stats.drift import Drift, drift
 from isobench.stats.ratio import (
@@ -73,6 +74,7 @@ __all__ = [
     "locate",
     "locations",
     "narrow",
+    "outliers",
     "outlying_blocks",
     "quantile_lower",
     "quantile_upper",

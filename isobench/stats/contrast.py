@@ -19,6 +19,12 @@ _MOST_SHARED: Final = 4.0
 """Degrees of freedom that other cells count for at most: cells differ in how much their runs do."""
 _FEWEST_FREEDOM: Final = 2.0
 """With fewer, Student's quantiles make an interval that says nothing."""
+_FEWEST_TO_LEAVE_OUT: Final = 8
+"""Of so many runs one may be left out of a level: among fewer, none is clearly apart."""
+_FAR: Final = 10.0
+"""Standard deviations. With 5, nights with heavy tails raise a fifth more false alarms."""
+_MAD_TO_DEVIATION: Final = 1.4826
+"""The standard deviation of a normal distribution over its median absolute deviation."""
 
 
 def between_runs(
@@ -82,6 +88,25 @@ def _standardised(history: Sequence[Location]) -> tuple[float, float]:
     within = float(np.mean([one.error**2 for one in history]))
     freedom = len(history) - 1
     return (freedom * _squared_spread(history) / within, float(freedom)) if within else (0.0, 0.0)
+
+
+def outliers(history: Sequence[Location]) -> list[bool]:
+    """Return which runs of a history lie so far from the others that they are no part of its level.
+
+    One such run widens the spread of sixty so much that others hide behind it. Runs are left out
+    where they are few: many are how the runs differ. Source: Leys et al. 2013, Detecting outliers:
+    do not use standard deviation around the mean, use absolute deviation around the median, JESP
+    49; the limit is wider here, so that heavy tails stay in.
+    """
+    means = np.array([one.mean for one in history])
+    found = np.zeros(len(history), dtype=bool)
+    if len(history) >= _FEWEST_TO_LEAVE_OUT:
+        apart = np.abs(means - np.median(means))
+        # Equal runs have no deviation; their own errors are the least that runs differ by.
+        own = float(np.median([one.error for one in history]))
+        found = apart > _FAR * max(_MAD_TO_DEVIATION * float(np.median(apart)), own)
+    is_few = found.sum() * _FEWEST_TO_LEAVE_OUT <= len(history)
+    return [bool(one) and bool(is_few) for one in found]
 
 
 def beside_history(

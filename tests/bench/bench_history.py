@@ -2,6 +2,7 @@
 
     python tests/bench/bench_history.py find --histories 20
     python tests/bench/bench_history.py find --histories 20 --otava /tmp/otava/bin/python
+    python tests/bench/bench_history.py outliers --histories 30
     python tests/bench/bench_history.py page --out trend.html
     python tests/bench/bench_history.py scale --runs 100000
 
@@ -16,6 +17,9 @@ one of 10 % that goes back, two changes of the kernel, of which the second comes
 ruptures (which isobench uses) and, with --otava, by apache-otava; and what the nightly alarm finds:
 a suspicion in a night after a step and before the next, confirmed by a further run of that night.
 The further run has half of the night's difference in common with the first.
+
+`outliers` prints how often the alarm is false, and finds a slowdown, where outlying runs are kept
+in the level and where they are left out.
 
 `scale` fills stores and times `add`, and the command `history trend` of the last 180 days.
 """
@@ -245,13 +249,12 @@ def judged(one: series.Series, places: Sequence[int], counts: dict[str, Count]) 
 
 def alarms(rows: Sequence[Row], further: Sequence[Row]) -> Iterator[tuple[Row, bool]]:
     """Yield the rows of confirmed regressions and improvements, night by night."""
-    nights = store.runs_of(rows)
-    again = store.runs_of(further)
+    again = {own[0].run: own for own in store.runs_of(further)}
     past: list[Row] = []
-    for run, own in nights.items():
+    for own in store.runs_of(rows):
         found = alarm.judge(own, past)
         suspects = {(x.row.target, x.row.workload) for x in found if x.outcome in alarm.SUSPECT}
-        fresh = [x for x in again[f"{run}-again"] if (x.target, x.workload) in suspects]
+        fresh = [x for x in again[f"{own[0].run}-again"] if (x.target, x.workload) in suspects]
         for one in alarm.confirm(found, fresh, past):
             if one.outcome in alarm.SUSPECT:
                 yield one.row, bool(one.confirmed)
@@ -324,6 +327,60 @@ def find(histories: int, otava: str) -> None:
         f"{nights} nights of 12 cells. Suspicions without a step: {suspected}, of which"
         f" {false['alarm']} were confirmed, {noisy} of them in the noisy nights."
     )
+
+
+def beside_outliers(seed: int, nights: str, left_out: bool) -> tuple[int, int, int]:
+    """Return how many alarms steady nights raise, how many nights there are, and whether a
+    slowdown of 20 % in the last one raises one.
+
+    One cell differs by 50 % in one night of the first ten, "heavy" nights by Student's t with three
+    degrees of freedom.
+    """
+    rng = random.Random(seed)  # noqa: S311 - a simulation
+    strange = rng.randrange(10) if nights == "one" else -1
+
+    def apart(cell: Cell) -> float:
+        heavy = math.sqrt(rng.gammavariate(1.5, 2) / 3) if nights == "heavy" else 1.0
+        return rng.gauss(0, cell.spread / math.sqrt(2)) / heavy
+
+    rows: list[Row] = []
+    further: list[Row] = []
+    for night in range(40):
+        for place, cell in enumerate(CELLS):
+            mean = math.log(cell.ratio) + apart(cell)
+            mean += math.log(1.5) * (night == strange and not place)
+            mean += math.log(1.2) * (night == 39 and not place)
+            for found, again in ((rows, False), (further, True)):
+                own = mean + apart(cell) + rng.gauss(0, cell.spread / 2)
+                found.append(
+                    row(cell, night, MACHINES[0][0], mean=own, error=cell.spread / 2,
+                        place=place, again=again)
+                )  # fmt: skip
+    known = alarm.stats.outliers
+    if not left_out:
+        alarm.stats.outliers = lambda history: [False] * len(history)
+    found = [one for one, confirmed in alarms(rows, further) if confirmed]
+    alarm.stats.outliers = known
+    planted = [one for one in found if not one.place and night_of(one) in (strange, 39)]
+    return len(found) - len(planted), 39, any(night_of(one) == 39 for one in planted)
+
+
+@main.command()
+@click.option("--histories", default=20, show_default=True)
+@click.option("--nights", type=click.Choice(["even", "heavy", "one"]), multiple=True)
+def outliers(histories: int, nights: Sequence[str]) -> None:
+    """Print what becomes of the alarm where outlying runs are left out of the level."""
+    click.echo("| nights | outliers | false, per 100 nights | 20 % found |")
+    click.echo("|---|---|---:|---:|")
+    for kind in nights or ("even", "heavy", "one"):
+        for left_out in (False, True):
+            each = [beside_outliers(seed, kind, left_out) for seed in range(histories)]
+            false, of, hits = (sum(part) for part in zip(*each, strict=True))
+            words = "left out" if left_out else "kept"
+            click.echo(
+                f"| {kind} | {words} | {100 * false / of:.2f} ({false} of {of})"
+                f" | {hits} of {histories} |"
+            )
 
 
 @main.command()

@@ -21,6 +21,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from isobench import stats
 from isobench.cli import _gate, _progress
 from isobench.history import alarm, beside, duckdb_door, entry, search, series
 from isobench.history import store as module
@@ -712,8 +713,10 @@ def test_what_fresh_blocks_do_not_show_again_is_no_alarm() -> None:
     found = alarm.judge(cells(6, 1.5, seed=1), past)
     assert found[0].outcome is Outcome.REGRESSION
     again = cells(6, 1.2, seed=2, run="again", confirms="run-6")[:1]
-    (first, *_) = alarm.confirm(found, again, past)
-    assert (first.outcome, first.confirmed) == (Outcome.UNCHANGED, False)
+    found = alarm.confirm(found, again, past)
+    assert (found[0].outcome, found[0].confirmed) == (Outcome.INCONCLUSIVE, False)
+    said = words.findings_headline(found)
+    assert "1 inconclusive (1 of them looked changed, and fresh blocks did not show" in said
 
 
 def test_an_upgrade_without_effect_raises_nothing() -> None:
@@ -757,7 +760,43 @@ def test_a_run_is_held_beside_the_level_since_the_last_change_point() -> None:
 def test_a_night_that_is_noisy_by_its_own_errors_needs_a_larger_difference() -> None:
     past = [one for night in range(6) for one in cells(night, 1.2, seed=1)]
     found = alarm.judge(cells(6, 1.26, seed=1, error=0.03, noise=0.05), past)
-    assert found[0].outcome is Outcome.UNCHANGED
+    assert found[0].outcome is Outcome.INCONCLUSIVE
+
+
+def test_a_cell_is_unchanged_only_where_its_interval_says_so() -> None:
+    past = [one for night in range(3) for one in cells(night, 1.2 + 0.1 * night, seed=1)]
+    found = alarm.judge(cells(3, 1.6, seed=1), past)
+    assert found[0].interval is not None
+    assert found[0].interval.high > 1.05
+    assert found[0].outcome is Outcome.INCONCLUSIVE
+
+
+def test_one_outlying_night_does_not_hide_later_changes() -> None:
+    past = [one for n in range(10) for one in cells(n, 1.8 if n == 4 else 1.2, seed=1)]
+    found = alarm.judge(cells(10, 1.44, seed=1), past)
+    assert found[0].outcome is Outcome.REGRESSION
+    assert found[0].level == pytest.approx(1.2, rel=0.01)
+    assert [(one.runs, one.left_out) for one in found] == [(9, 1)] + [(10, 0)] * 5
+    assert "9 of 10" in words.findings(found).rows[0].cells
+    assert [one["left_out"] for one in words.findings_document(found)["cells"]] == [
+        1,
+        0,
+        0,
+        0,
+        0,
+        0,
+    ]
+
+
+@pytest.mark.parametrize("ratios", [[1.2] * 6 + [1.8], [1.2] * 7 + [1.8] * 3])
+def test_runs_that_are_few_or_often_apart_are_all_of_the_level(ratios: list[float]) -> None:
+    rows = nights(ratios)
+    assert not any(stats.outliers([*map(series.location, rows)]))
+
+
+def test_equal_nights_are_no_outliers_of_each_other() -> None:
+    rows = [row(night, 1.2 if night else 1.204) for night in range(12)]
+    assert not any(stats.outliers([*map(series.location, rows)]))
 
 
 # ---- the commands

@@ -25,13 +25,17 @@ class HistoryCell(Struct, frozen=True, kw_only=True):
     target: str
     workload: str
     metric: str
-    outcome: Literal["regression", "improvement", "unchanged", "too few runs", "unproven"]
+    outcome: Literal[
+        "regression", "improvement", "unchanged", "inconclusive", "too few runs", "unproven"
+    ]
     confirmed: bool | None = None
     """Whether a further run has shown it again; None: there is none."""
     before: _Ratio | None = None
     """The level of the runs before, as a ratio to native."""
     runs: Count = 0
     """How many runs it rests on."""
+    left_out: Count = 0
+    """How many others lie too far from these."""
     now: _Ratio | None = None
     change: _Ratio | None = None
     """`now` over `before`."""
