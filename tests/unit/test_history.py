@@ -710,12 +710,13 @@ def test_a_slowdown_of_the_third_night_is_suspected_and_confirmed() -> None:
 
 def test_what_fresh_blocks_do_not_show_again_is_no_alarm() -> None:
     past = [one for night in range(6) for one in cells(night, 1.2, seed=1)]
-    found = alarm.judge(cells(6, 1.5, seed=1), past)
-    assert found[0].outcome is Outcome.REGRESSION
+    seen = beside.judged(cells(6, 1.5, seed=1), past)
+    assert seen.findings[0].outcome is Outcome.REGRESSION
     again = cells(6, 1.2, seed=2, run="again", confirms="run-6")[:1]
-    found = alarm.confirm(found, again, past)
-    assert (found[0].outcome, found[0].confirmed) == (Outcome.INCONCLUSIVE, False)
-    said = words.findings_headline(found)
+    seen = beside.confirmed(seen, again, past)
+    first = seen.findings[0]
+    assert (first.outcome, first.confirmed) == (Outcome.INCONCLUSIVE, False)
+    said = words.findings_headline(seen)
     assert "1 inconclusive (1 of them looked changed, and fresh blocks did not show" in said
 
 
@@ -773,11 +774,12 @@ def test_a_cell_is_unchanged_only_where_its_interval_says_so() -> None:
 
 def test_one_outlying_night_does_not_hide_later_changes() -> None:
     past = [one for n in range(10) for one in cells(n, 1.8 if n == 4 else 1.2, seed=1)]
-    found = alarm.judge(cells(10, 1.44, seed=1), past)
+    seen = beside.judged(cells(10, 1.44, seed=1), past)
+    found = seen.findings
     assert found[0].outcome is Outcome.REGRESSION
     assert found[0].level == pytest.approx(1.2, rel=0.01)
     assert [(one.runs, one.left_out) for one in found] == [(9, 1)] + [(10, 0)] * 5
-    assert "9 of 10" in words.findings(found).rows[0].cells
+    assert "9 of 10" in words.findings(seen).rows[0].cells
     assert [one["left_out"] for one in words.findings_document(found)["cells"]] == [
         1,
         0,
