@@ -201,7 +201,9 @@ def measure(
         chosen = selection.choose(options, registry, chosen_workloads, observer)
         chosen = selection.prepare(chosen, options, observer.say)
         outcome = Lifecycle(options, registry, observer).run(chosen)
-    return Run(reader.load(outcome.folder), outcome.summary)
+        if outcome.moved:
+            observer.say(outcome.moved)
+    return Run(outcome.run(), outcome.summary)
 
 
 def load(path: Path | str = LATEST) -> Run:

@@ -46,7 +46,7 @@ def publish(outcome: "Outcome", fail_on: Sequence[str], beside: "Beside | None" 
 def _write_summary(target: Path, outcome: "Outcome", beside: "Beside | None") -> None:
     try:
         bounded.check_replaceable(target)
-        text = (outcome.folder / MARKDOWN).read_text(encoding="utf-8")
+        text = outcome.text(MARKDOWN)
         room = MOST_SUMMARY - (target.stat().st_size if target.exists() else 0)
         with target.open("a", encoding="utf-8") as stream:
             stream.write(summary(text, room, _history(beside)))

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from isobench.cli._inputs import store_at
-from isobench.model.errors import TimeIsUpError
+from isobench.config import held
+from isobench.model.errors import TimeIsUpError, UsageError
 from isobench.model.wording import counted
 
 if TYPE_CHECKING:
@@ -47,10 +48,10 @@ def beside_history(
     from isobench.history.entry import machine_key, rows_of
     from isobench.history.store import Choice
     from isobench.report import history as view
-    from isobench.storage import documents, reader
+    from isobench.storage import documents
     from isobench.storage.schema import FINDINGS
 
-    run = reader.load(outcome.source)
+    run = outcome.run()
     rows = rows_of(run)
     store = store_at(options["store"])
     past = store.rows(Choice(machine=machine_key(run.metadata.host))) if store.exists else []
@@ -58,11 +59,14 @@ def beside_history(
     suspects = [one.row for one in found.findings if one.outcome in alarm.SUSPECT]
 
     def keep(found: "Beside") -> None:
-        documents.write_document(outcome.folder / FINDINGS, view.findings_document(found))
+        text = documents.written(view.findings_document(found))
+        (outcome.held_folder or held.writable(outcome.folder)).replace(FINDINGS, text.encode())
 
     keep(found)  # whatever becomes of measuring again
     if not suspects or not options["confirm"]:
         return BesideHistory(found=found)
+    if outcome.moved:  # a further run would be written there
+        raise UsageError(outcome.moved, hint="measure again, in a folder of your own")
     say(f"Changed beside the history: {counted(len(suspects), 'cell')}. Measuring again:")
     left = None if options["timeout"] is None else options["timeout"] - spent
     again = {**options, **_again(suspects, outcome, run, len(rows)), "timeout": left}
@@ -77,7 +81,7 @@ def beside_history(
         return BesideHistory(
             found=found, interrupted=second.interrupted, timed_out=second.timed_out
         )
-    found = beside.confirmed(found, rows_of(reader.load(second.source)), past)
+    found = beside.confirmed(found, rows_of(second.run()), past)
     keep(found)
     return BesideHistory(found=found)
 

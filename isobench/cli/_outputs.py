@@ -54,6 +54,13 @@ def show(outcome: "Outcome", options: Mapping[str, Any]) -> None:
         )
     if outcome.interrupted:
         console.print(_interrupted(outcome), markup=False, soft_wrap=True)
+    note_moved(outcome)
+
+
+def note_moved(outcome: "Outcome") -> None:
+    """Print a note where the path of a run leads elsewhere now."""
+    if outcome.moved:
+        _progress.note(outcome.moved, hint="the report is there, and not at that path")
 
 
 def _interrupted(outcome: "Outcome") -> str:

@@ -74,7 +74,6 @@ def noise(name: str | None, **options: Any) -> None:
     """
     from isobench.comparison.noise import machine_noise
     from isobench.report import noise as view
-    from isobench.storage import reader
 
     refuse_unknown(options["fail_on"], NOISE_FAILURES)
     refuse_unwritable(options)
@@ -82,7 +81,7 @@ def noise(name: str | None, **options: Any) -> None:
     outcome = None
     if name is None:
         outcome = _native_alone(options)
-        run = reader.load(outcome.source)
+        run = outcome.run()
     else:
         (run,) = runs_at([name])
     shares = {"precision": options["target_precision"], "margin": options["margin"]}

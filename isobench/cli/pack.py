@@ -13,7 +13,7 @@ from isobench.cli._inputs import run_at, warn_if_running
 from isobench.cli._options import redact_option, run_argument
 from isobench.cli._outputs import refuse_target
 from isobench.cli._progress import say
-from isobench.config import parameters
+from isobench.config import held, parameters
 from isobench.model import commands
 from isobench.model.errors import UsageError
 from isobench.model.wording import counted
@@ -40,9 +40,11 @@ def pack(path: Path | None, output: Path | None) -> None:
 
     if output is not None:
         refuse_target("--output", output, packing=True)
-    source = run_at(path).resolve()
-    run = reader.load(source)  # nothing is made of what is no run
-    if not source.is_dir():
+    source = run_at(path)
+    folder = _held(source) if source.is_dir() else None
+    source = source.resolve()
+    run = reader.load(source, folder=folder)  # nothing is made of what is no run
+    if folder is None:
         raise UsageError(f"{source} is packed already", hint="name the folder of a run")
     warn_if_running(source)
     # The id comes from a file that anybody may have sent. Nobody unpacks into "..".
@@ -50,16 +52,28 @@ def pack(path: Path | None, output: Path | None) -> None:
     target = output or Path(f"{name}.zip")
     if output is None:
         _refuse_foreign(target, run.metadata, "" if path is None else f" {commands.path(path)}")
-    names = bundle.write(source, target, name, _reports)
+    names = bundle.write(folder, target, name, _reports)
     say(f"{counted(len(names), 'file')} of {source} written to {target}")
 
 
-def _reports(folder: Path) -> Mapping[str, str]:
-    """Return the files of a report again if something in them is to be left out; else none."""
+def _held(source: Path) -> held.Folder:
+    """Return the folder of a run, which stays the same until it is packed. UsageError: another
+    user's link says which it is.
+    """
+    try:
+        return held.writable(source)
+    except OSError as error:
+        raise UsageError(f"{source}: {error.strerror}", hint="name the folder itself") from None
+
+
+def _reports(data: bytes, folder: Path) -> Mapping[str, str]:
+    """Return the files of the report in a folder again if something in the data of its summary is
+    to be left out; else none.
+    """
     from isobench.report import write
     from isobench.storage import documents
 
-    summary = documents.read_summary(folder)
+    summary = documents.summary_in(data, folder)
     clean = summary.redacted()
     if clean == summary:
         return {}

@@ -56,21 +56,25 @@ def answer_again(source: Path, output: Path | None, added: "Sequence[Claim]" = (
     They are written into `output`, or else into the folder of the run, or next to its zip.
     UsageError: the run is damaged, or the files cannot be written.
     """
+    from isobench.config import held
     from isobench.report import write
     from isobench.storage import reader
 
-    # Reading comes first: nothing is created for something that is not a run.
-    run = reader.load(source)
-    warn_if_running(source)
     target = output or (source if source.is_dir() else source.with_suffix(""))
-    if target == source and not source.is_dir():
-        raise UsageError(
-            f"{source} is a zip without an ending, beside which no folder can have its name",
-            hint=f"name a folder for its report: isobench report {commands.path(source)} -o DIR",
-        )
-    _refuse_foreign(target, run, is_named=output is not None or target == source)
     try:
-        target.mkdir(parents=True, exist_ok=True)
+        # What is read and what is written is one folder, whatever becomes of its path.
+        folder = held.writable(source) if target == source and source.is_dir() else None
+        # Reading comes first: nothing is created for something that is not a run.
+        run = reader.load(source, folder=folder)
+        warn_if_running(source)
+        if target == source and folder is None:
+            again = f"isobench report {commands.path(source)} -o DIR"
+            raise UsageError(
+                f"{source} is a zip without an ending, beside which no folder can have its name",
+                hint=f"name a folder for its report: {again}",
+            )
+        _refuse_foreign(target, run, is_named=output is not None or target == source)
+        folder = folder or held.writable(target, create=True)
     except OSError as error:
         raise UsageError(
             f"{error.filename}: {error.strerror}", hint="name a folder with --output"

@@ -208,7 +208,7 @@ def _answered_again(outcome: "Outcome", beside: "_gate.BesideHistory") -> "Outco
     """Return a run whose summary and page show how it compares with the history."""
     from isobench.report import write
 
-    again = write.answer(outcome.source, outcome.folder, outcome.claims)
+    again = write.answer(outcome.source, outcome.folder, outcome.claims, folder=outcome.held_folder)
     return dataclasses.replace(again, interrupted=beside.interrupted, timed_out=beside.timed_out)
 
 
@@ -262,10 +262,13 @@ def measure(options: Mapping[str, Any]) -> "Outcome | None":
     registry.select([*run_options.targets, *run_options.require])
     refuse_unwritable(options)
     refuse_links(run_options.output or paths.results())
-    if run_options.output is not None and earlier is None:
+    if earlier is None:
         from isobench.storage import writer
 
-        writer.refuse_used(run_options.output)
+        if run_options.output is None:
+            writer.check_results(paths.results())
+        else:
+            writer.refuse_used(run_options.output)
     return _measured(run_options, registry, workloads, earlier, options)
 
 

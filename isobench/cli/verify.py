@@ -21,7 +21,7 @@ from isobench.cli._options import (
     output_option,
     run_argument,
 )
-from isobench.cli._outputs import console_of, export, refuse_unwritable
+from isobench.cli._outputs import console_of, export, note_moved, refuse_unwritable
 from isobench.cli.report import answer_again
 from isobench.config import parameters
 from isobench.model.errors import UnavailableError, UsageError
@@ -88,6 +88,7 @@ def verify(path: Path | None, **options: Any) -> None:
     seen = sections.build(outcome.summary)
     text.verification(seen, ids, console, published=options["verbose"], short=options["quiet"])
     console.print(f"report: {outcome.folder / 'report.html'}", markup=False, soft_wrap=True)
+    note_moved(outcome)
     unwritten = export(outcome, options)
     _ci.publish(outcome, options["fail_on"])
     judged = [claim for claim in outcome.summary.claims if claim.id in ids]

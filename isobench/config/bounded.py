@@ -6,6 +6,7 @@ terabyte.
 
 import contextlib
 import errno
+import io
 import os
 import secrets
 import select
@@ -13,7 +14,7 @@ import shlex
 import stat
 import time
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from isobench.config import trust
 from isobench.model.errors import UsageError
@@ -34,15 +35,25 @@ def size_text(size: int) -> str:
     return f"{size / scale:.4g} {unit}"
 
 
+# Opening a named pipe without O_NONBLOCK waits for a writer: fifo(7). O_NOCTTY: a terminal must not
+# become the controlling one.
+TO_READ: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+"""How a file from outside is opened."""
+
+
 def opened(path: Path, *, most: int, hint: str, pipes: bool = False) -> int:
     """Open a file for reading; return its descriptor.
 
     UsageError: it is neither a regular file nor, where `pipes` allows it, a pipe; or it is longer
     than `most` bytes. OSError: it cannot be opened.
     """
-    # Opening a named pipe without O_NONBLOCK waits for a writer: fifo(7). O_NOCTTY: a terminal must
-    # not become the controlling one.
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    descriptor = os.open(path, TO_READ)
+    _size(descriptor, path, most=most, hint=hint, pipes=pipes)
+    return descriptor
+
+
+def _size(descriptor: int, path: Path, *, most: int, hint: str, pipes: bool = False) -> int:
+    """Return the size of a file that may be read; close any other. UsageError as in `opened`."""
     # fstat(2) of what is open: the path may lead elsewhere a moment later.
     seen = os.fstat(descriptor)
     if not stat.S_ISREG(seen.st_mode) and not (pipes and stat.S_ISFIFO(seen.st_mode)):
@@ -50,8 +61,37 @@ def opened(path: Path, *, most: int, hint: str, pipes: bool = False) -> int:
         raise UsageError(f"{path}: not a regular file", hint=hint)
     if seen.st_size > most:
         os.close(descriptor)
-        raise _too_long(path, most, hint)
-    return descriptor
+        raise too_long(path, most, hint)
+    return seen.st_size
+
+
+class _Beginning(io.FileIO):
+    """A file up to the size that it had when it was opened, however it grows."""
+
+    def __init__(self, descriptor: int, size: int) -> None:
+        super().__init__(descriptor, "rb")
+        self._size = size
+
+    def readinto(self, buffer: Any, /) -> int:  # noqa: ANN401 - any buffer
+        left = max(0, self._size - self.tell())
+        # It never waits: it is no pipe.
+        return super().readinto(memoryview(buffer).cast("B")[:left]) or 0
+
+    def readall(self) -> bytes:
+        pieces: list[bytes] = []
+        while piece := super().read(max(0, self._size - self.tell())):
+            pieces.append(piece)
+        return b"".join(pieces)
+
+
+def stream(descriptor: int, path: Path, *, most: int, hint: str) -> io.BufferedReader:
+    """Return a stream of a file that is open as `TO_READ` says. A file may grow while it is read,
+    and without end: the stream ends where the file ended when this was called.
+
+    UsageError: it is not a regular file, or is longer than `most` bytes; names it by `path`.
+    """
+    size = _size(descriptor, path, most=most, hint=hint)
+    return io.BufferedReader(_Beginning(descriptor, size))
 
 
 def unreadable(folder: Path, error: OSError, loss: str) -> UsageError:
@@ -101,19 +141,35 @@ def check_links(path: Path) -> None:
     create one, such as /tmp. The kernel refuses the latter only where fs.protected_symlinks is set:
     proc_sys_fs(5). Other links to folders are left to whoever owns the folder that they are in.
     """
-    # Where root has no number, as in a user namespace with few users, it has that of /.
-    own = {0, os.geteuid(), os.lstat("/").st_uid}
     named = _links_named(path)
     # The file, or a folder of it, need not exist, and a working folder may be inside one that must
     # not be entered: what is on the way up to there is checked.
     with contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError):
         for entry, seen in trust.entries_on_path(path):
-            if not stat.S_ISLNK(seen.st_mode) or seen.st_uid in own:
+            if not stat.S_ISLNK(seen.st_mode) or is_own(seen):
                 continue
-            if entry in named or entry.parent.stat().st_mode & _SHARED == _SHARED:
-                owner = trust.user_name(seen.st_uid)
-                what = "a link" if entry == path.absolute() else f"{entry} is a link"
-                raise OSError(errno.ELOOP, f"{what} of {owner}, which is not followed", str(path))
+            if entry in named or is_shared(entry.parent.stat()):
+                what = link_text("" if entry == path.absolute() else str(entry), seen)
+                raise OSError(errno.ELOOP, what, str(path))
+
+
+def is_own(seen: os.stat_result) -> bool:
+    """Return whether an entry belongs to this user or to root."""
+    # Where root has no number, as in a user namespace with few users, it has that of /.
+    return seen.st_uid in {0, os.geteuid(), os.lstat("/").st_uid}
+
+
+def is_shared(seen: os.stat_result) -> bool:
+    """Return whether everybody may create an entry in a folder, and nobody replace another's."""
+    return seen.st_mode & _SHARED == _SHARED
+
+
+def link_text(name: str, seen: os.stat_result) -> str:
+    """Return why another user's link is not followed. `name`: the link, unless the user named it
+    alone.
+    """
+    what = f"{name} is a link" if name else "a link"
+    return f"{what} of {trust.user_name(seen.st_uid)}, which is not followed"
 
 
 def _links_named(path: Path) -> set[Path]:
@@ -150,19 +206,44 @@ def replace(path: Path, content: bytes) -> None:
     old file or the new, also after a crash of the machine. OSError: it cannot be written.
     """
     check_replaceable(path)
+    try:
+        folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            replace_in(folder, path.name, content)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        error.filename, error.filename2 = str(path), None
+        raise
+
+
+def replace_in(folder: int, name: str, content: bytes) -> None:
+    """Write a file in a folder that is open, as `replace` does. A link with its name is replaced
+    itself. OSError: a device, a pipe or a folder has its name, or it cannot be written.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        found = os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode
+        # As root, a rename would replace /dev/null.
+        if not stat.S_ISREG(found) and not stat.S_ISLNK(found):
+            raise OSError(errno.EINVAL, "not a regular file", name)
     # rename(2) replaces a file atomically, but only within one file system: so the temporary file
     # is in the same folder.
-    fresh = path.with_name(f".{path.name}-{secrets.token_hex(8)}")
+    fresh = f".{name}-{secrets.token_hex(8)}"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
         # Mode 0666 without the bits of the umask: open(2). tempfile would make it 0600, and nobody
-        # else could read a report that root has made. "x" follows no symbolic link.
-        with fresh.open("xb") as stream:
+        # else could read a report that root has made. O_EXCL follows no symbolic link.
+        with os.fdopen(os.open(fresh, flags, 0o666, dir_fd=folder), "wb") as stream:
             stream.write(content)
-        publish(fresh, path)
-    except OSError as error:
-        raise with_file(error, path) from None
+            stream.flush()
+            # A rename may reach the disk before the content, which would leave an empty file:
+            # fsync(2).
+            os.fsync(stream.fileno())
+        os.rename(fresh, name, src_dir_fd=folder, dst_dir_fd=folder)
+        _sync_names(folder)
     finally:
-        fresh.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(fresh, dir_fd=folder)
 
 
 def publish(made: Path, path: Path) -> None:
@@ -170,21 +251,29 @@ def publish(made: Path, path: Path) -> None:
 
     Both names are in the same folder. OSError: it cannot be written.
     """
-    # A rename may reach the disk before the content, which would leave an empty file: fsync(2).
     with made.open("rb") as stream:
-        os.fsync(stream.fileno())
+        os.fsync(stream.fileno())  # as in `replace_in`
     made.replace(path)
+    folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        _sync_names(folder)
+    finally:
+        os.close(folder)
+
+
+def _sync_names(folder: int) -> None:
+    """Bring the names in a folder to the disk."""
+    try:
+        listed = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder)
     except PermissionError:  # a folder that may be written and not listed
         return
     try:
-        os.fsync(folder)
+        os.fsync(listed)
     except OSError as error:
         if error.errno not in _CANNOT_SYNC:
             raise
     finally:
-        os.close(folder)
+        os.close(listed)
 
 
 def with_file(error: OSError, path: Path) -> OSError:
@@ -194,7 +283,8 @@ def with_file(error: OSError, path: Path) -> OSError:
     return error
 
 
-def _too_long(path: Path, most: int, hint: str) -> UsageError:
+def too_long(path: Path, most: int, hint: str) -> UsageError:
+    """Return the error of a file that has more than `most` bytes."""
     return UsageError(f"{path}: longer than {size_text(most)}, the most that is read", hint=hint)
 
 
@@ -228,5 +318,5 @@ def read(path: Path, *, most: int, hint: str, pipes: bool = False) -> bytes:
     finally:
         os.close(descriptor)
     if size > most:
-        raise _too_long(path, most, hint)
+        raise too_long(path, most, hint)
     raise UsageError(f"{path}: its end did not come within {_PATIENCE:g} s", hint=hint)

@@ -2,11 +2,11 @@
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from isobench.config import paths
+from isobench.config import bounded, held, paths
 from isobench.model import commands
 from isobench.model.errors import UsageError
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 MARKDOWN: Final = "summary.md"
 PAGE: Final = "report.html"
+MOST_REPORT: Final = 1 << 30
+"""Bytes of a report that is exported."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,37 +36,66 @@ class Outcome:
     """The user's own claims, which were judged as well."""
     resume: str = ""
     """The command that continues the run; empty: it is complete, or nothing was planned."""
+    held_folder: held.Folder | None = field(default=None, compare=False, repr=False)
+    """`folder`, as it was held when it was written; None: its path is used."""
+
+    @property
+    def moved(self) -> str:
+        """That the path of `folder` leads elsewhere now, in words; empty: it does not."""
+        return "" if self.held_folder is None else self.held_folder.moved()
+
+    def run(self) -> "Run":
+        """Read the records again. UsageError as in `reader.load`."""
+        from isobench.storage import reader  # noqa: PLC0415 - as in `answer`
+
+        return reader.load(
+            self.source, folder=self.held_folder if self.source == self.folder else None
+        )
+
+    def text(self, name: str) -> str:
+        """Return one of the files that were written. OSError: it cannot be read."""
+        most, hint = MOST_REPORT, f"isobench report {commands.path(self.source)}"
+        if self.held_folder is None:
+            return bounded.read(self.folder / name, most=most, hint=hint).decode()
+        return self.held_folder.read(name, most=most, hint=hint).decode()
 
 
 def answer(
-    source: Path, target: Path, added: "Sequence[Claim]" = (), *, run: "Run | None" = None
+    source: Path,
+    target: Path,
+    added: "Sequence[Claim]" = (),
+    *,
+    run: "Run | None" = None,
+    folder: held.Folder | None = None,
 ) -> Outcome:
     """Analyse the records of a run, a folder or a zip, and write summary and reports into `target`.
 
     The claims in `added` are judged as well as the documents' and the run's own. `run` is what was
-    read of `source`; it is read here where it is None. UsageError: the run is damaged, or `target`
-    cannot be written.
+    read of `source`; it is read here where it is None. `folder` is the folder `target` where it is
+    held already. UsageError: the run is damaged, or `target` cannot be written.
     """
     # These modules import pandas and SciPy, which is slow. Modules that need only `Outcome` import
     # this one, too.
     from isobench.analysis import summary as analysis  # noqa: PLC0415 - see above
     from isobench.storage import documents, reader  # noqa: PLC0415 - see above
 
-    run = run or reader.load(source)
+    folder = folder or held.writable(target)
+    run = run or reader.load(source, folder=folder if source == target else None)
     # The records may be those of an earlier version, or of somebody else: all that is rendered and
     # exported is without secrets, whatever they hold.
     summary = analysis.summarise(run, analysis.claims_of(run, added)).redacted()
     # The summary is written first: if rendering fails, the results are not lost.
     with _named(source, target):
-        documents.write_document(target / documents.SUMMARY, summary)
+        folder.replace(documents.SUMMARY, documents.written(summary).encode())
         for name, text in rendered(summary).items():
-            documents.write_text(target / name, text)
+            folder.replace(name, text.encode())
     return Outcome(
         folder=target,
         source=source,
         summary=summary,
         claims=tuple(added),
         resume=run.continuing_command,
+        held_folder=folder,
     )
 
 

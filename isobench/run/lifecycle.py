@@ -207,7 +207,7 @@ class Lifecycle:
                     )
                 # Read again under the lock: until now another process may have written to it.
                 if resumed is not None:
-                    resumed = reader.load(resumed.path)
+                    resumed = _same(resumed, reader.load(resumed.path, folder=folder.held))
                 return self._run_in(folder, chosen, payloads, resumed)
             except BaseException:
                 folder.remove_unbegun()
@@ -298,7 +298,9 @@ class Lifecycle:
 
         with contextlib.nullcontext() if interrupted else signals.first_postponed(first):
             try:
-                outcome = write.answer(folder.path, folder.path, self.options.claims)
+                outcome = write.answer(
+                    folder.path, folder.path, self.options.claims, folder=folder.held
+                )
             except KeyboardInterrupt:
                 self.observer.say(
                     f"No report was written: isobench report {commands.path(folder.path)} writes it"
@@ -514,9 +516,8 @@ class Lifecycle:
         self._states(chosen, runner, folder)
         made = planner.plan(pilot, labels)
         self.fewest = planner.fewest
-        folder.document("plan.json", made)
         # The hash of the plan before measuring proves that no result has changed it.
-        written = (folder.path / "plan.json").read_bytes()
+        written = folder.document("plan.json", made)
         self._note(
             plan_sha256=hashlib.sha256(written).hexdigest(),
             workloads=tuple(_planned(item, made) for item in self.metadata.workloads),
@@ -618,7 +619,7 @@ class Lifecycle:
         from isobench.storage import reader  # noqa: PLC0415 - as above
 
         if self.growing is None:
-            self.growing = reader.Growing(folder.path)
+            self.growing = reader.Growing(folder.path, folder=folder.held)
         analysis = Analysis(self.growing.load())
         spent = (time.monotonic() - self.began) / self.options.budget
         share = round(min(max(spent, 1e-6), BEFORE_THE_END), 6)
@@ -655,6 +656,15 @@ def continued(before: TargetState, now: TargetState) -> TargetState:
     if not now.facts and before.facts:
         return msgspec.structs.replace(before, workloads=workloads)
     return msgspec.structs.replace(now, workloads=workloads, limits=now.limits or before.limits)
+
+
+def _same(before: "Run", now: "Run") -> "Run":
+    """Return a run as it is read again before it is resumed. UsageError: it is another one."""
+    if now.metadata.id != before.metadata.id:
+        raise UsageError(
+            f"{now.path} was replaced by another run meanwhile", hint="type the command again"
+        )
+    return now
 
 
 def _workload_entry(workload: Workload) -> WorkloadEntry:

@@ -2,7 +2,6 @@
 
 import os
 import secrets
-import stat
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -11,10 +10,11 @@ from typing import BinaryIO, Final
 
 import msgspec
 
-from isobench.config import bounded, redaction
+from isobench.config import bounded, held, redaction
+from isobench.model import commands
 from isobench.model.errors import UsageError
-from isobench.storage import lines
-from isobench.storage.documents import METADATA, PLAN
+from isobench.storage import files, lines
+from isobench.storage.documents import METADATA, MOST_SUMMARY, PLAN, SUMMARY
 from isobench.storage.files import MOST_DOCUMENT, MOST_MEMBERS, MOST_RECORDS
 from isobench.storage.reader import CONFIRMATION
 
@@ -36,23 +36,27 @@ _LONGEST_KEY: Final = 1 << 16
 
 
 def write(
-    run: Path,
+    run: held.Folder,
     target: Path,
     name: str,
-    reports: Callable[[Path], Mapping[str, str]] = lambda _: {},
+    reports: Callable[[bytes, Path], Mapping[str, str]] = lambda *_: {},
 ) -> list[str]:
     """Write the bundle of the run in the folder `run`; return the names of its files.
 
     In the zip they lie in a folder `name`. Texts are without secrets, and also without names where
-    `--redact` asks for it. `reports` returns the files of a folder that must be rendered again for
-    that, by name: nothing can be taken out of a page. Files that are none of a run's are left out.
-    UsageError: it cannot be read or written.
+    `--redact` asks for it. `reports` takes the summary in a folder and returns the files that must
+    be rendered again for that, by name: nothing can be taken out of a page. Files that are none of
+    a run's are left out. UsageError: it cannot be read or written.
     """
-    found = dict(_members(run))
-    folders = dict.fromkeys(path.parent for path in found.values() if path.name in _PAGES)
-    again = {folder / one: text for folder in folders for one, text in reports(folder).items()}
+    found = sorted(_listed(run))
     if len(found) > MOST_MEMBERS:
-        raise UsageError(f"{run} has {len(found)} files, more than a run", hint="pack one run")
+        raise UsageError(f"{run.path} has {len(found)} files, more than a run", hint="pack one run")
+    folders = dict.fromkeys(Path(one).parent for one in found if Path(one).name in _PAGES)
+    again = {
+        str(folder / one): text
+        for folder in folders
+        for one, text in reports(_summary(run, folder), run.path / folder).items()
+    }
     try:
         place = bounded.replaceable(target)
     except OSError as error:
@@ -60,75 +64,73 @@ def write(
     made = place.with_name(f".{place.name}-{secrets.token_hex(4)}")
     try:
         with zipfile.ZipFile(made, "x", zipfile.ZIP_DEFLATED, compresslevel=_LEVEL) as archive:
-            for member, path in sorted(found.items()):
-                _add(archive, f"{name}/{member}", path, again.get(path))
+            for member in found:
+                _add(archive, f"{name}/{member}", run, member, again.get(member))
         made.replace(place)
     except OSError as error:
         raise _unwritable(target, error) from None
     finally:
         made.unlink(missing_ok=True)
-    return sorted(found)
+    return found
 
 
 def _unwritable(target: Path, error: OSError) -> UsageError:
     return UsageError(f"{target}: {error.strerror or error}", hint="name a writable file with -o")
 
 
-def _members(run: Path) -> Iterator[tuple[str, Path]]:
-    """Yield the files of a run, and of the runs that confirm it."""
-    for name in _FILES:
-        yield from _regular(run / name, name)
-    for folder in _FOLDERS:
-        if _is_folder(run / folder):
-            for path in _listed(run / folder):
-                yield from _regular(path, f"{folder}/{path.name}")
-    for further in _listed(run):
-        if further.name.startswith(CONFIRMATION) and _is_folder(further):
-            for name, path in _members(further):
-                yield f"{further.name}/{name}", path
-
-
-def _listed(folder: Path) -> list[Path]:
-    # Not by Path.glob, which finds nothing where it may not look.
+def _listed(run: held.Folder) -> list[str]:
+    """Return the files of a run. UsageError: a folder cannot be looked into."""
     try:
-        return sorted(folder.iterdir())
+        return [*_members(run)]
     except OSError as error:
+        folder = Path(error.filename or run.path)
         raise bounded.unreadable(folder, error, "its files would be") from None
 
 
-def _mode(path: Path) -> int:
-    """Return the mode of what has a path, a link too; 0: nothing has it."""
+def _members(run: held.Folder, inside: str = "") -> Iterator[str]:
+    """Yield the files of a run, and of the runs that confirm it."""
+    for name in _FILES:
+        if run.is_file(inside + name):
+            yield inside + name
+    for folder in _FOLDERS:
+        for name in run.names(inside + folder):
+            # A link could lead out of the folder: what it names is no file of the run. Nor is one
+            # whose name a zip, which has Unicode, or a terminal cannot show.
+            if name.isprintable() and run.is_file(f"{inside}{folder}/{name}"):
+                yield f"{inside}{folder}/{name}"
+    if not inside:
+        for name in run.names():
+            if name.startswith(CONFIRMATION) and name.isprintable():
+                yield from _members(run, f"{name}/")
+
+
+def _opened(run: held.Folder, name: str, *, most: int) -> BinaryIO:
+    """Open a file of a run. UsageError: it cannot be read, or is a link, whatever it was before."""
+    hint = f"isobench report {commands.path(run.path)} shows what is wrong"
     try:
-        return path.lstat().st_mode
-    except (FileNotFoundError, NotADirectoryError):
-        return 0
+        return files.opened(run, name, most=most, hint=hint)
     except OSError as error:
-        raise bounded.unreadable(path.parent, error, "its files would be") from None
+        raise UsageError(f"{run.path / name}: {error.strerror}", hint=hint) from None
 
 
-def _is_folder(path: Path) -> bool:
-    # As below: neither a file nor a folder of a run is a link.
-    return stat.S_ISDIR(_mode(path))
+def _summary(run: held.Folder, folder: Path) -> bytes:
+    with _opened(run, str(folder / SUMMARY), most=MOST_SUMMARY) as file:
+        return file.read(MOST_SUMMARY)
 
 
-def _regular(path: Path, name: str) -> Iterator[tuple[str, Path]]:
-    # A link could lead out of the folder: what it names is no file of the run. Nor is one whose
-    # name a zip, which has Unicode, or a terminal cannot show.
-    if stat.S_ISREG(_mode(path)) and path.name.isprintable():
-        yield name, path
-
-
-def _add(archive: zipfile.ZipFile, name: str, path: Path, text: str | None) -> None:
+def _add(
+    archive: zipfile.ZipFile, name: str, run: held.Folder, member: str, text: str | None
+) -> None:
     entry = zipfile.ZipInfo(name, _DATE)
     entry.external_attr = _MODE
     entry.compress_type = zipfile.ZIP_DEFLATED
     if text is not None:
         archive.writestr(entry, text)
         return
-    descriptor = bounded.opened(path, most=MOST_RECORDS, hint="isobench report shows what is wrong")
+    path = Path(member)
     with (
-        os.fdopen(descriptor, "rb") as source,
-        archive.open(entry, "w", force_zip64=True) as member,
+        _opened(run, member, most=MOST_RECORDS) as source,
+        archive.open(entry, "w", force_zip64=True) as packed,
     ):
         size = os.fstat(source.fileno()).st_size
         if path.suffix == ".jsonl":
@@ -141,7 +143,7 @@ def _add(archive: zipfile.ZipFile, name: str, path: Path, text: str | None) -> N
         else:
             pieces = map(redaction.of_bytes, _pieces(source))
         for piece in pieces:
-            member.write(piece)
+            packed.write(piece)
 
 
 def _lines(source: BinaryIO) -> Iterator[bytes]:

@@ -37,11 +37,6 @@ def write_text(path: Path, text: str) -> None:
     bounded.replace(path, text.encode())
 
 
-def write_document(path: Path, value: object) -> None:
-    """Write a JSON document without secrets, completely or not at all."""
-    write_text(path, written(value))
-
-
 def written(value: object) -> str:
     """Return the JSON text of a document without secrets, as it is written."""
     if isinstance(value, RunMetadata):
@@ -173,12 +168,23 @@ def read_summary(folder: Path) -> Summary:
 
     UsageError: there is none, it has another format, or it is damaged; names the place.
     """
-    path = folder / SUMMARY
-    again = f"isobench report {commands.path(folder)}"
+    path, again = folder / SUMMARY, _again(folder)
     try:
         data = bounded.read(path, most=MOST_SUMMARY, hint=again)
-        return summary_of(parsed(data, SUMMARY))
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}", hint=again) from None
+    return summary_in(data, folder)
+
+
+def summary_in(data: bytes, folder: Path) -> Summary:
+    """Return the summary that a file in the folder of a run holds. UsageError as in
+    `read_summary`.
+    """
+    try:
+        return summary_of(parsed(data, SUMMARY))
     except ValueError as error:
-        raise UsageError(f"{folder}: {error}", hint=again) from None
+        raise UsageError(f"{folder}: {error}", hint=_again(folder)) from None
+
+
+def _again(folder: Path) -> str:
+    return f"isobench report {commands.path(folder)}"

@@ -5,9 +5,8 @@ thousands of times its size.
 """
 
 import contextlib
+import errno
 import io
-import os
-import stat
 import struct
 import zipfile
 import zlib
@@ -15,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Final, Self
 
-from isobench.config import bounded
+from isobench.config import bounded, held
 from isobench.model.errors import UsageError
 from isobench.storage.documents import DAMAGED, METADATA
 
@@ -38,6 +37,7 @@ _MOST_TABLE: Final = 4 << 20
 _ENCRYPTED: Final = 1  # bit 0 of the flags of a member: APPNOTE.TXT of PKWARE, 4.4.4
 # LZMA and bzip2 may take far more memory than a member has bytes, and no tool uses them by itself.
 _METHODS: Final = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+_NOWHERE: Final = (errno.ENOENT, errno.ELOOP)
 _COPIED: Final = "put the file itself in its place, if you trust it"
 _UNPACK: Final = "unpack it, and name the folder"
 # zipfile raises these for files that are cut off (BadZipFile, EOFError, zlib.error, struct.error),
@@ -73,54 +73,71 @@ class _Bounded(io.FileIO):
 class _Folder:
     """The files of a run in a folder."""
 
-    def __init__(self, path: Path, part: str) -> None:
-        self.path = path = path / part
-        if not path.exists():
-            raise UsageError(
-                f"{path} is not a run: there is no such folder or zip, with {METADATA} in it",
-                hint="name the folder that `isobench run` printed, or isobench-results/latest",
-            )
-        if not (path / METADATA).exists():
-            raise UsageError(
-                f"{path} is not a run: it holds no {METADATA}",
-                hint="name the folder that `isobench run` printed, or isobench-results/latest",
-            )
+    def __init__(self, path: Path, part: str, folder: held.Folder | None) -> None:
+        self.path = path / part
+        self._is_own = bool(part) or folder is None
+        try:
+            self._held = held.opened(self.path) if folder is None else folder
+            if folder is not None and part:
+                self._held = folder.inner(part)
+        except OSError as error:
+            if error.errno == errno.ENOTDIR:
+                raise self._no_run(f"it holds no {METADATA}") from None
+            if error.errno not in _NOWHERE:
+                raise
+            missing = f"there is no such folder or zip, with {METADATA} in it"
+            raise self._no_run(missing) from None
+        if self._held.status(METADATA) is None:
+            self.close()
+            raise self._no_run(f"it holds no {METADATA}")
+
+    def _no_run(self, why: str) -> UsageError:
+        return UsageError(
+            f"{self.path} is not a run: {why}",
+            hint="name the folder that `isobench run` printed, or isobench-results/latest",
+        )
 
     @contextlib.contextmanager
     def open(self, name: str, most: int) -> Iterator[BinaryIO]:
-        # What a link leads to is no file of the run: a report would show it as one.
-        for inside in (Path(name), *Path(name).parents[:-1]):
-            if (self.path / inside).is_symlink():
-                raise UsageError(
-                    f"{self.path / inside} is a link, and a run has none", hint=_COPIED
-                )
         try:
-            descriptor = bounded.opened(self.path / name, most=most, hint=DAMAGED)
+            stream = opened(self._held, name, most=most, hint=DAMAGED)
         except FileNotFoundError:
             yield io.BytesIO()
             return
-        with os.fdopen(descriptor, "rb") as file:
+        with stream as file:
             yield file
 
     def parts(self, beginning: str) -> list[str]:
-        # Not by Path.glob, which finds nothing where it may not look.
-        folder = self.path
         try:
-            names = [one.name for one in folder.iterdir() if one.name.startswith(beginning)]
-            found = []
-            for name in names:
-                folder = self.path / name
-                # A link leads to a run that is no part of this one.
-                with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-                    is_run = stat.S_ISREG((folder / METADATA).stat().st_mode)
-                    if is_run and not folder.is_symlink():
-                        found.append(name)
+            # A link leads to a run that is no part of this one.
+            return [
+                one
+                for one in self._held.names()
+                if one.startswith(beginning) and self._held.is_file(f"{one}/{METADATA}")
+            ]
         except OSError as error:
-            raise bounded.unreadable(folder, error, "its runs would be") from None
-        return found
+            raise bounded.unreadable(Path(error.filename), error, "its runs would be") from None
 
     def close(self) -> None:
-        pass
+        if self._is_own:
+            self._held.close()
+
+
+def opened(folder: held.Folder, name: str, *, most: int, hint: str) -> BinaryIO:
+    """Open a file of the run in a folder to read it, as `bounded.stream` does.
+
+    UsageError: it is a link, or behind one. What that leads to is no file of the run: a report
+    would show it as one.
+    """
+    try:
+        return folder.stream(name, most=most, hint=hint)
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.ENOTDIR):
+            raise
+        parts = (*reversed(Path(name).parents[:-1]), Path(name))
+        link = next((str(one) for one in parts if folder.is_link(str(one))), name)
+        what = f"{folder.path / link} is a link, and a run has none"
+        raise UsageError(what, hint=_COPIED) from None
 
 
 class _Zip:
@@ -204,18 +221,19 @@ class _Zip:
 class Files:
     """The files of a run; a context manager."""
 
-    def __init__(self, path: Path, part: str = "") -> None:
-        """Find the files of a run, or of the run in its folder `part`.
+    def __init__(self, path: Path, part: str = "", folder: held.Folder | None = None) -> None:
+        """Find the files of a run, or of the run in its folder `part`. `folder`: the folder at
+        `path`, where it is held already.
 
         UsageError: there is no run, or the zip has more than a run.
         """
-        if path.exists() and not path.is_dir() and not path.is_file():
+        if folder is None and path.exists() and not path.is_dir() and not path.is_file():
             raise UsageError(
                 f"{path} is a pipe or a device, and a zip is read from its end",
                 hint="save the zip in a file first, and name that",
             )
-        is_zip = path.is_file() and zipfile.is_zipfile(path)
-        self._files = _Zip(path, part) if is_zip else _Folder(path, part)
+        is_zip = folder is None and path.is_file() and zipfile.is_zipfile(path)
+        self._files = _Zip(path, part) if is_zip else _Folder(path, part, folder)
 
     def parts(self, beginning: str) -> list[str]:
         """Return the folders of the run that hold runs themselves, by how their names begin.

@@ -1,6 +1,5 @@
 """Files of JSON lines, in batches. A crash may have cut off their last line."""
 
-import os
 from collections.abc import Iterator
 from typing import BinaryIO, Final, NamedTuple
 
@@ -35,9 +34,9 @@ def complete_lines(data: bytes) -> bytes:
     return data[: data.rfind(b"\n") + 1]
 
 
-def end_of_lines(file: BinaryIO) -> int:
-    """Return where the last complete line of a file ends."""
-    at = file.seek(0, os.SEEK_END)
+def end_of_lines(file: BinaryIO, size: int) -> int:
+    """Return where the last complete line ends in a file of so many bytes."""
+    at = size
     while at > 0:
         start = max(0, at - LONGEST_LINE)
         file.seek(start)
@@ -48,9 +47,11 @@ def end_of_lines(file: BinaryIO) -> int:
     return 0
 
 
-def end_of_writes(file: BinaryIO) -> int:
-    """Return where the last complete write to a file ends; without any, its last complete line."""
-    at = file.seek(0, os.SEEK_END)
+def end_of_writes(file: BinaryIO, size: int) -> int:
+    """Return where the last complete write ends in a file of so many bytes; without any, its last
+    complete line.
+    """
+    at = size
     while at > 0:
         start = max(0, at - LONGEST_LINE)
         file.seek(start)
@@ -59,7 +60,7 @@ def end_of_writes(file: BinaryIO) -> int:
         if found >= 0:
             return start + found + len(END_OF_WRITE)
         at = start
-    return end_of_lines(file)
+    return end_of_lines(file, size)
 
 
 def batches(stream: BinaryIO, *, first: int = 1) -> Iterator[Batch]:

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import IO, Final
 
+from isobench.config import bounded
 from isobench.model import commands
 from isobench.model.errors import UsageError
 
@@ -75,8 +76,8 @@ def _still_running(path: Path, holder: int | None) -> UsageError:
 
 
 def _opened(path: Path) -> IO[bytes]:
-    # O_NONBLOCK: there may be a named pipe in its place, whose opening waits for a writer.
-    return os.fdopen(os.open(path / RECORDS, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb")
+    # There may be a named pipe in its place, whose opening waits for a writer, or a link.
+    return os.fdopen(os.open(path / RECORDS, bounded.TO_READ | os.O_NOFOLLOW), "rb")
 
 
 def writer_of(path: Path) -> str:

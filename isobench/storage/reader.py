@@ -14,7 +14,7 @@ from typing import BinaryIO, Final
 import msgspec
 import pandas as pd
 
-from isobench.config import bounded, paths, redaction
+from isobench.config import bounded, held, paths, redaction
 from isobench.model import BlockHealth, Gap, Leaving, Plan, Schedule, commands
 from isobench.model.bounds import MOST_BLOCKS, MOST_CELLS
 from isobench.model.errors import UsageError
@@ -150,12 +150,13 @@ class Run:
         return f"{first}{commands.resume(self.path, self._found_by)} continues it"
 
 
-def load(path: Path, part: str = "") -> Run:
+def load(path: Path, part: str = "", *, folder: held.Folder | None = None) -> Run:
     """Read a run from its folder, or from a zip of it; with `part`, the run in that folder of it.
+    `folder`: the folder at `path`, where it is held already.
 
     UsageError: it is not a run, has another format, or is damaged; names the file and the place.
     """
-    return _loaded(path, part, kept.read)
+    return _loaded(path, part, folder, kept.read)
 
 
 def metadata(path: Path) -> RunMetadata:
@@ -191,15 +192,16 @@ def confirmations(path: Path) -> list[str]:
 class Growing:
     """Reads a run that is being measured, again and again: of its records only what is new."""
 
-    def __init__(self, path: Path, part: str = "") -> None:
-        """Take the folder of the run; read nothing yet."""
+    def __init__(self, path: Path, part: str = "", *, folder: held.Folder | None = None) -> None:
+        """Take the folder of the run, as `load` does; read nothing yet."""
         self._path = path
         self._part = part
+        self._folder = folder
         self._reader: records.Reader | None = None
 
     def load(self) -> Run:
         """Return the run so far. Errors are those of `load`."""
-        return _loaded(self._path, self._part, self._records)
+        return _loaded(self._path, self._part, self._folder, self._records)
 
     def _records(self, stream: BinaryIO, known: records.Known) -> records.Records:
         # Damaged lines are counted where all lines are checked: so all are read again.
@@ -213,16 +215,16 @@ class Growing:
 _ReadRecords = Callable[[BinaryIO, records.Known], records.Records]
 
 
-def _loaded(path: Path, part: str, read_records: _ReadRecords) -> Run:
-    with _opened(path, part) as files:
+def _loaded(path: Path, part: str, folder: held.Folder | None, read_records: _ReadRecords) -> Run:
+    with _opened(path, part, folder) as files:
         return _read(path / part, files, read_records)
 
 
 @contextlib.contextmanager
-def _opened(path: Path, part: str = "") -> Iterator[Files]:
+def _opened(path: Path, part: str = "", folder: held.Folder | None = None) -> Iterator[Files]:
     """Open the files of a run. UsageError: it is not a run, or what is read of it is damaged."""
     try:
-        with Files(path, part) as files:
+        with Files(path, part, folder) as files:
             yield files
     except UNREADABLE as error:
         raise UsageError(f"{path / part}: {error}", hint=DAMAGED) from None

@@ -21,13 +21,13 @@ from typing import BinaryIO, Final, NamedTuple
 
 import msgspec
 
-from isobench.config import bounded, redaction
+from isobench.config import bounded, held, redaction, trust
 from isobench.model import BlockHealth, Gap, Leaving, Record, Sample, commands
 from isobench.model.cleaning import all_cleaned, cleaned
 from isobench.model.errors import UsageError
 from isobench.storage import lock
-from isobench.storage.documents import METADATA, PLAN, encoded, write_text
-from isobench.storage.files import MOST_DOCUMENT, MOST_PLAN
+from isobench.storage.documents import DAMAGED, METADATA, PLAN, encoded
+from isobench.storage.files import MOST_DOCUMENT, MOST_PLAN, MOST_RECORDS
 from isobench.storage.lines import END_OF_WRITE, end_of_lines, end_of_writes
 
 # Bytes of one log. A payload that fails in every visit writes the same line thousands of times.
@@ -35,8 +35,9 @@ MOST_LOG: Final = 1 << 20
 _KINDS: Final[dict[type[Record], str]] = {Sample: "sample", Gap: "gap", Leaving: "leaving"}
 
 
-_LINKED: Final = (errno.ELOOP, errno.ENXIO, errno.EISDIR)
+_LINKED: Final = (errno.ELOOP, errno.ENOTDIR, errno.ENXIO, errno.EISDIR)
 _FOLDERS: Final = ("state", "logs")
+HEALTH: Final = "state/blocks.jsonl"
 _OWN: Final = (
     *(METADATA, PLAN, "summary.json", "summary.md", "report.html", *_FOLDERS),
     *("history.json", "confirm"),
@@ -44,21 +45,20 @@ _OWN: Final = (
 """What a run writes: a new one begins where there is nothing of this."""
 
 
-def _appending(path: Path) -> BinaryIO:
+def _appending(folder: held.Folder, name: str) -> BinaryIO:
     """Open a file of a run, to read it and to append to it. UsageError: it is not a regular file.
 
     A stranger's folder may have a link to a file of the user's in its place, or a pipe that waits.
     """
-    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
-        descriptor = os.open(path, flags, 0o666)
+        descriptor = folder.opened(name, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK)
     except OSError as error:
         if error.errno in _LINKED:
-            raise _no_file(path) from None
+            raise _no_file(folder.path / name) from None
         raise
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise _no_file(path)
+        raise _no_file(folder.path / name)
     return os.fdopen(descriptor, "a+b")
 
 
@@ -68,8 +68,12 @@ def _no_file(path: Path) -> UsageError:
     )
 
 
-def _drop_incomplete_line(file: BinaryIO) -> None:
-    file.truncate(end_of_lines(file))
+def _size(file: BinaryIO, path: Path, most: int) -> int:
+    """Return the size of a file of a run that is resumed. UsageError: it is longer than `most`."""
+    size = os.fstat(file.fileno()).st_size
+    if size > most:
+        raise bounded.too_long(path, most, DAMAGED)
+    return size
 
 
 class _Unwritten(NamedTuple):
@@ -99,22 +103,24 @@ class RunFolder:
     records.jsonl is locked while the folder is open.
     """
 
-    def __init__(self, path: Path, argv: Sequence[str] = ()) -> None:
-        """Open the folder of a new or resumed run, which `argv` has begun or resumed. It is created
-        where it does not exist.
+    def __init__(self, place: Path | held.Folder, argv: Sequence[str] = ()) -> None:
+        """Open the folder of a new or resumed run, which `argv` has begun or resumed: its path, or
+        the folder, which is held then. It is created where it does not exist.
 
         UsageError: another process writes to it. OSError: it cannot be written.
         """
-        self.path = path
+        # Whoever owns the folder around it can put a link in its place while the run is measured.
+        self.held = held.writable(place, create=True) if isinstance(place, Path) else place
+        self.path = path = self.held.path
         self._found_by = commands.kept(argv, commands.FINDING)
-        self._created = [
-            each for each in (path, *(path / f for f in _FOLDERS)) if not each.exists()
-        ]
+        self._created: list[str] = []
         for name in _FOLDERS:
-            (path / name).mkdir(parents=True, exist_ok=True)
-            if (path / name).is_symlink():
-                raise _no_file(path / name)
-        self._records = _appending(path / lock.RECORDS)
+            try:
+                if self.held.made(name):
+                    self._created.append(name)
+            except NotADirectoryError:
+                raise _no_file(path / name) from None
+        self._records = _appending(self.held, lock.RECORDS)
         # Without the lock, two processes that resume one run measure the same blocks, and half of
         # its samples occur twice.
         try:
@@ -126,10 +132,11 @@ class RunFolder:
             # A crash may have cut off what was written last. A new record would continue the last
             # line, and both would be lost; and the beginning of a visit would count as damage for
             # ever. This waits for the lock, since another process may be writing it.
-            self._records.truncate(end_of_writes(self._records))
-            if os.path.lexists(path / "state" / "blocks.jsonl"):
-                with _appending(path / "state" / "blocks.jsonl") as file:
-                    _drop_incomplete_line(file)
+            size = _size(self._records, path / lock.RECORDS, MOST_RECORDS)
+            self._records.truncate(end_of_writes(self._records, size))
+            if self.held.status(HEALTH) is not None:
+                with _appending(self.held, HEALTH) as file:
+                    file.truncate(end_of_lines(file, _size(file, path / HEALTH, MOST_DOCUMENT)))
         except (UsageError, OSError):
             self._records.close()
             raise
@@ -177,7 +184,7 @@ class RunFolder:
             yield
         except OSError as error:
             hint = "make room, or choose another folder with --output"
-            if measured or os.path.lexists(self.path / PLAN):
+            if measured or self.held.status(PLAN) is not None:
                 again = commands.resume(self.path, self._found_by)
                 hint = f"what was measured is kept: make room, then {again}"
             message = f"{self.path / name}: {error.strerror or error}"
@@ -185,12 +192,12 @@ class RunFolder:
 
     @contextlib.contextmanager
     def _appending(self, name: str) -> Iterator[BinaryIO]:
-        with self._named(name), _appending(self.path / name) as file:
+        with self._named(name), _appending(self.held, name) as file:
             yield file
 
-    def document(self, name: str, value: object) -> None:
-        """Write a JSON document, completely or not at all. UsageError: it is longer than what is
-        read of such a document.
+    def document(self, name: str, value: object) -> bytes:
+        """Write a JSON document, completely or not at all; return what was written. UsageError: it
+        is longer than what is read of such a document.
         """
         most = MOST_PLAN if name == PLAN else MOST_DOCUMENT
         # As plain data: keys of facts come from payloads, and are texts like others here.
@@ -199,23 +206,20 @@ class RunFolder:
         # A plan may have a million visits, and an engine may call its version a text of 16 MiB.
         if len(text) > most:
             text = msgspec.json.encode(all_cleaned(plain)).decode()
-        if len(text.encode()) > most:
+        content = text.encode()
+        if len(content) > most:
             raise UsageError(
                 f"{self.path / name}: longer than {bounded.size_text(most)}, the most that is read",
                 hint="measure fewer blocks, targets or workloads in one run",
             )
         with self._named(name, measured=False):
-            write_text(self.path / name, text)
-
-    def text(self, name: str, text: str) -> None:
-        """Write a text file, completely or not at all."""
-        with self._named(name, measured=False):
-            write_text(self.path / name, text)
+            self.held.replace(name, content)
+        return content
 
     def health(self, health: BlockHealth, *, valid: bool) -> None:
         """Append the state of the host during one block, and whether the block counts."""
         line = msgspec.json.encode({**msgspec.to_builtins(health), "valid": valid})
-        with self._appending("state/blocks.jsonl") as file:
+        with self._appending(HEALTH) as file:
             file.write(line + b"\n")
 
     def log(self, name: str, text: bytes) -> None:
@@ -231,30 +235,33 @@ class RunFolder:
 
     def make_latest(self) -> None:
         """Point the link `latest` beside the folder to it."""
-        link = self.path.parent / "latest"
+        beside = self.held.parent
         # A file, a folder or a link of the user's with this name stays.
-        is_own = link.is_symlink() and os.path.lexists(link / lock.RECORDS)
-        if link.exists() and not is_own:
+        if _exists(beside, "latest", follow=True) and not (
+            _is_link(beside, "latest") and _exists(beside, f"latest/{lock.RECORDS}")
+        ):
             return
         # Some file systems have no symbolic links. The run is worth more than its link.
         with contextlib.suppress(OSError):
             # symlink(2) does not replace a file. rename(2) does so atomically, so that another
             # process that reads `latest` always finds a run.
-            fresh = self.path.parent / f".latest-{secrets.token_hex(4)}"
-            fresh.symlink_to(self.path.name)
-            fresh.replace(link)
+            fresh = f".latest-{secrets.token_hex(4)}"
+            os.symlink(self.held.name, fresh, dir_fd=beside)
+            os.rename(fresh, "latest", src_dir_fd=beside, dst_dir_fd=beside)
 
     def remove_unbegun(self) -> None:
         """Remove what was created for a new run that ended before it had a run.json."""
-        if os.path.lexists(self.path / METADATA) or os.fstat(self._records.fileno()).st_size:
+        if self.held.status(METADATA) or os.fstat(self._records.fileno()).st_size:
             return
+        at = self.held.descriptor
         with contextlib.suppress(OSError):
-            (self.path / lock.RECORDS).unlink()
-            for created in reversed(self._created):
-                if created == self.path:
-                    created.rmdir()
-                else:
-                    shutil.rmtree(created)
+            os.unlink(lock.RECORDS, dir_fd=at)
+            for name in reversed(self._created):
+                shutil.rmtree(name, dir_fd=at)
+            seen = os.stat(self.held.name, dir_fd=self.held.parent, follow_symlinks=False)
+            # What has its name now may be another's.
+            if self.held.is_new and os.path.samestat(seen, os.fstat(at)):
+                os.rmdir(self.held.name, dir_fd=self.held.parent)
 
     def close(self) -> None:
         """Sync and close the records. This releases the lock."""
@@ -272,9 +279,10 @@ def create(
     UsageError: the folder holds a run, or cannot be written.
     """
     path = exact or parent / name
-    refuse_used(path)
     try:
-        return RunFolder(path, argv)
+        folder = held.writable(exact, create=True) if exact else _in_results(parent, name)
+        _refuse_begun(folder)
+        return RunFolder(folder, argv)
     except OSError as error:
         raise UsageError(
             f"{path}: {error.strerror}", hint="choose another folder with --output"
@@ -283,22 +291,68 @@ def create(
 
 def refuse_used(path: Path) -> None:
     """Check that a new run would replace nothing in a folder. UsageError: it would."""
-    is_unbegun = _is_unbegun(path)
-    if os.path.lexists(path / lock.RECORDS) and not is_unbegun:
+    with contextlib.suppress(OSError), contextlib.closing(held.writable(path)) as folder:
+        _refuse_begun(folder)
+
+
+def _in_results(parent: Path, name: str) -> held.Folder:
+    results = held.writable(parent, create=True)
+    with contextlib.closing(results):
+        _refuse_of_others(results)
+        return results.inner(name, create=True)
+
+
+def check_results(parent: Path) -> None:
+    """Check that a run may be created in the folder of the results, if there is one. UsageError: it
+    is another user's, in a folder where everybody may create one.
+    """
+    with contextlib.suppress(OSError), contextlib.closing(held.writable(parent)) as results:
+        _refuse_of_others(results)
+
+
+def _refuse_of_others(results: held.Folder) -> None:
+    # Nobody has named it: whoever comes first to /tmp may have put it there, waiting for runs. Root
+    # may measure in a user's checkout.
+    seen, around = os.fstat(results.descriptor), os.fstat(results.parent)
+    if not bounded.is_own(seen) and around.st_mode & stat.S_IWOTH:
+        raise UsageError(
+            f"{results.path} belongs to {trust.user_name(seen.st_uid)}, and everybody may create"
+            " files beside it",
+            hint="name a folder with --output, or measure in a folder of your own",
+        )
+
+
+def _refuse_begun(folder: held.Folder) -> None:
+    """Check that nothing in a folder is what a run replaces. UsageError: something is."""
+    path, is_unbegun = folder.path, _is_unbegun(folder)
+    if folder.status(lock.RECORDS) is not None and not is_unbegun:
         raise UsageError(f"{path} holds a run already", hint="choose another folder with --output")
     for own in _OWN:
-        if os.path.lexists(path / own) and not (is_unbegun and own in _FOLDERS):
+        if folder.status(own) is not None and not (is_unbegun and own in _FOLDERS):
             raise UsageError(
                 f"{path} has a {own} already, which the run would replace",
                 hint="choose another folder with --output",
             )
 
 
-def _is_unbegun(path: Path) -> bool:
+def _is_unbegun(folder: held.Folder) -> bool:
     """Return whether a folder has only what a run creates first: it was killed then."""
+    seen = folder.status(lock.RECORDS)
+    if seen is None or seen.st_size or folder.status(METADATA) is not None:
+        return False
+    return stat.S_ISREG(seen.st_mode)
+
+
+def _exists(folder: int, name: str, *, follow: bool = False) -> bool:
     try:
-        seen = (path / lock.RECORDS).lstat()
+        os.stat(name, dir_fd=folder, follow_symlinks=follow)
     except OSError:
         return False
-    has_begun = seen.st_size or os.path.lexists(path / METADATA)
-    return stat.S_ISREG(seen.st_mode) and not has_begun
+    return True
+
+
+def _is_link(folder: int, name: str) -> bool:
+    try:
+        return stat.S_ISLNK(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
+    except OSError:
+        return False

@@ -18,6 +18,7 @@ from isobench.claims import reading
 from isobench.comparison import changes
 from isobench.comparison.noise import machine_noise
 from isobench.comparison.result import ComparisonOptions
+from isobench.config import held
 from isobench.history import store
 from isobench.history.row import LONGEST_TEXT
 from isobench.history.store import Store
@@ -161,7 +162,7 @@ def test_odd_json_is_packed_without_its_secrets(content: bytes) -> None:
 
 def test_a_file_whose_name_is_no_text_is_left_out_of_a_bundle(run: Path, tmp_path: Path) -> None:
     (run / "state" / os.fsdecode(b"\xff.json")).write_text("{}")
-    names = bundle.write(run, tmp_path / "x.zip", "x")
+    names = bundle.write(held.opened(run), tmp_path / "x.zip", "x")
     assert "run.json" in names
     assert not any("\udcff" in name for name in names)
 

@@ -20,8 +20,8 @@ import msgspec
 import pytest
 
 from isobench.claims import condition
-from isobench.cli import _progress
-from isobench.config import bounded, parameters, redaction
+from isobench.cli import _progress, pack, report
+from isobench.config import bounded, held, parameters, redaction
 from isobench.history import beside, entry, series
 from isobench.history import store as module
 from isobench.history.row import RANGES, SMALLEST_ERROR, Row
@@ -29,10 +29,12 @@ from isobench.history.store import Choice, Store
 from isobench.model.errors import UsageError
 from isobench.plugins import ownership
 from isobench.report import history as words
-from isobench.report import sheet, trend
+from isobench.report import sheet, trend, write
+from isobench.run import lifecycle
 from isobench.storage import bundle, reader, writer
 from isobench.targets.machines.ssh import SshTarget
 from tests.unit.test_history import row
+from tests.unit.test_run_folder import HEALTH
 
 pytestmark = pytest.mark.timeout(180)
 HOSTILE = "\x1b]0;title\x07\u202e"
@@ -59,7 +61,9 @@ def test_a_bundle_has_no_files_of_linked_folders(name: str, run: Path, tmp_path:
     (tmp_path / "elsewhere" / "id_ed25519").write_text("a key")
     shutil.rmtree(run / name, ignore_errors=True)
     (run / name).symlink_to(tmp_path / "elsewhere")
-    assert not [one for one in bundle.write(run, tmp_path / "x.zip", "x") if "id_ed" in one]
+    assert not [
+        one for one in bundle.write(held.opened(run), tmp_path / "x.zip", "x") if "id_ed" in one
+    ]
 
 
 @pytest.mark.parametrize("name", ["records.jsonl", "state/blocks.jsonl", "logs/box.log"])
@@ -117,7 +121,7 @@ def test_no_device_and_no_pipe_is_replaced_by_a_file(kind: str, run: Path, tmp_p
             made.bind(str(target))
     before = target.stat().st_mode
     with pytest.raises(UsageError, match="not a regular file"):
-        bundle.write(run, target, "x")
+        bundle.write(held.opened(run), target, "x")
     with pytest.raises(OSError, match="not a regular file"):
         bounded.check_replaceable(target)
     assert target.stat().st_mode == before
@@ -208,6 +212,294 @@ def test_an_export_and_a_run_are_refused_behind_a_link_of_another_user(
         assert done.returncode == 2
         assert "a link of user 4321, which is not followed" in done.stderr
     assert victim.read_text() == "mine"
+
+
+# ---- folders that another user may exchange
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Return the files in a folder."""
+    return {str(one.relative_to(folder)): one.read_bytes() for one in folder.rglob("*.*")}
+
+
+def exchanged(folder: Path, other: Path) -> Path:
+    """Put a link to another folder in the place of a folder; return where that is now."""
+    moved = folder.rename(folder.with_name(f"{folder.name}-moved"))
+    folder.symlink_to(other)
+    return moved
+
+
+@pytest.fixture
+def precious(base: Path, tmp_path: Path) -> Path:
+    """Another run."""
+    (tmp_path / "private").mkdir()
+    return Path(shutil.copytree(base, tmp_path / "private" / "precious"))
+
+
+def test_a_run_is_written_to_its_own_folder_whatever_takes_its_place(
+    run: Path, precious: Path
+) -> None:
+    before = contents(precious)
+    with contextlib.closing(writer.RunFolder(run)) as folder:
+        assert not folder.held.moved()
+        moved = exchanged(run, precious)
+        folder.document("plan.json", json.loads((moved / "plan.json").read_text()))
+        folder.document("state/host-post.json", {"a": 1})
+        folder.log("box", b"a word")
+        folder.health(HEALTH, valid=True)
+        found = reader.load(run, folder=folder.held)
+        outcome = write.answer(run, run, folder=folder.held)
+    assert contents(precious) == before
+    assert json.loads((moved / "state" / "host-post.json").read_text()) == {"a": 1}
+    assert (moved / "logs" / "box.log").read_text() == "a word\n"
+    assert found.metadata.id == reader.load(moved).metadata.id
+    assert outcome.text("summary.md") == (moved / "summary.md").read_text()
+    assert outcome.moved == f"{run} was moved or replaced meanwhile: it is {moved} now"
+
+
+EXCHANGING = """
+import sys
+from pathlib import Path
+from isobench.cli import main
+from isobench.storage import writer
+other, document = Path(sys.argv.pop(1)), writer.RunFolder.document
+def exchanging(self, name, value):
+    if not self.path.is_symlink():
+        self.path.rename(self.path.with_name("moved"))
+        self.path.symlink_to(other)
+    return document(self, name, value)
+writer.RunFolder.document = exchanging
+main()
+"""
+
+
+def test_a_whole_run_stays_in_its_folder(precious: Path, tmp_path: Path) -> None:
+    before = contents(precious)
+    words = ["run", "-t", "native", "-w", "cpu.sieve", "--blocks", "2", "--min-time", "0.004s"]
+    done = subprocess.run(
+        [
+            *(sys.executable, "-c", EXCHANGING, precious, *words, "-o", tmp_path / "new", "-q"),
+            *("--schedule", "blocks", "--export-csv", tmp_path / "samples.csv"),
+        ],
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert contents(precious) == before
+    assert f"new was moved or replaced meanwhile: it is {tmp_path}/moved now" in done.stderr
+    samples = reader.load(tmp_path / "moved").samples
+    assert len((tmp_path / "samples.csv").read_text().splitlines()) == 1 + len(samples) > 1
+    assert {"summary.json", "summary.md", "report.html"} <= contents(tmp_path / "moved").keys()
+
+
+def test_what_took_the_place_of_an_unbegun_run_stays(precious: Path, tmp_path: Path) -> None:
+    before = contents(precious)
+    with contextlib.closing(writer.create(tmp_path, "new")) as folder:
+        moved = exchanged(folder.path, precious)
+        folder.remove_unbegun()
+    assert contents(precious) == before
+    assert (tmp_path / "new").is_symlink()
+    assert [*moved.iterdir()] == []
+
+
+@pytest.mark.parametrize("name", ["state/box-pre.json", "state/blocks.jsonl", "logs/box.log"])
+def test_nothing_is_written_through_a_link_that_takes_the_place_of_an_inner_folder(
+    name: str, run: Path, precious: Path
+) -> None:
+    (precious / "logs").mkdir(exist_ok=True)
+    before = contents(precious)
+    with contextlib.closing(writer.RunFolder(run)) as folder:
+        inner = name.partition("/")[0]
+        exchanged(run / inner, precious / inner)
+        with pytest.raises((UsageError, OSError), match=f"{run}/{name}"):
+            if name.startswith("logs"):
+                folder.log("box", b"a word")
+            elif name.endswith("l"):
+                folder.health(HEALTH, valid=True)
+            else:
+                folder.document(name, {})
+    assert contents(precious) == before
+
+
+@pytest.mark.parametrize("is_named", [False, True])
+def test_a_link_that_takes_the_place_of_a_new_folder_is_not_followed(
+    is_named: bool, victim: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mkdir = os.mkdir
+
+    def exchanging(path: Any, *arguments: Any, **options: Any) -> None:
+        mkdir(path, *arguments, **options)
+        if Path(path).name == "new":
+            (tmp_path / "new").rmdir()
+            (tmp_path / "new").symlink_to(victim.parent)
+            owned(tmp_path / "new", monkeypatch)
+
+    monkeypatch.setattr(os, "mkdir", exchanging)
+    with pytest.raises(UsageError, match=r"new: (a link of user 4321|Not a directory)"):
+        writer.create(tmp_path, "new", exact=tmp_path / "new" if is_named else None)
+    assert [*victim.parent.iterdir()] == [victim]
+
+
+@pytest.mark.parametrize("mode", [0o1777, 0o777, 0o755])
+def test_results_of_another_user_are_refused_where_everybody_may_create_them(
+    mode: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = tmp_path / "shared"
+    (shared / "isobench-results").mkdir(parents=True)
+    owned(shared / "isobench-results", monkeypatch)
+    shared.chmod(mode)
+    if mode == 0o755:  # as root in a user's checkout
+        writer.check_results(shared / "isobench-results")
+        writer.create(shared / "isobench-results", "run").close()
+        return
+    for call in (writer.check_results, lambda place: writer.create(place, "run")):
+        with pytest.raises(UsageError, match="isobench-results belongs to user 4321") as caught:
+            call(shared / "isobench-results")
+        assert "--output" in caught.value.hint
+    assert [*(shared / "isobench-results").iterdir()] == []
+
+
+def test_a_report_is_made_of_the_folder_into_which_it_is_written(
+    run: Path, precious: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moved = list[Path]()
+
+    def exchanging(path: Path, *arguments: Any, **options: Any) -> reader.Run:
+        found = load(path, *arguments, **options)
+        moved.append(exchanged(run, precious))
+        return found
+
+    load = reader.load
+    (run / "summary.md").unlink(missing_ok=True)
+    monkeypatch.setattr(reader, "load", exchanging)
+    # As another run it would be refused: this one says that it is the same.
+    changed(precious, id=json.loads((run / "run.json").read_text())["id"])
+    before = contents(precious)
+    outcome = report.answer_again(run, None)
+    assert contents(precious) == before
+    assert (moved[0] / "summary.md").is_file()
+    assert "was moved or replaced meanwhile" in outcome.moved
+
+
+def test_a_run_that_takes_the_place_of_another_is_not_resumed(run: Path, precious: Path) -> None:
+    changed(precious, id="another")
+    before, now = reader.load(run), reader.load(precious)
+    with pytest.raises(UsageError, match="was replaced by another run"):
+        lifecycle._same(before, now)
+    assert lifecycle._same(before, before) is before
+
+
+# ---- files that another user may exchange, or let grow
+
+
+@pytest.fixture
+def secret(tmp_path: Path) -> Path:
+    (tmp_path / "home").mkdir()
+    path = tmp_path / "home" / "native-pre.json"
+    path.write_text('{"a private": "letter"}')
+    return path
+
+
+@pytest.mark.parametrize("what", ["file", "folder", "run"])
+def test_a_bundle_has_nothing_that_a_link_leads_to_which_came_later(
+    what: str, run: Path, secret: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = run / "state" / "native-pre.json"
+    name.write_text("{}")
+
+    def exchanging(target: Path) -> Path:
+        if what == "file":
+            name.unlink()
+            name.symlink_to(secret)
+        else:
+            exchanged(run if what == "run" else run / "state", secret.parent)
+        return target
+
+    monkeypatch.setattr(bounded, "replaceable", exchanging)
+    if what == "run":  # it is held
+        bundle.write(held.opened(run), tmp_path / "x.zip", "x")
+        with zipfile.ZipFile(tmp_path / "x.zip") as made:
+            assert made.read("x/state/native-pre.json") == b"{}"
+        return
+    with pytest.raises(UsageError, match="is a link, and a run has none"):
+        bundle.write(held.opened(run), tmp_path / "x.zip", "x")
+    assert not (tmp_path / "x.zip").exists()
+
+
+@pytest.mark.parametrize("what", ["run.json", "state"])
+def test_a_link_that_no_look_has_seen_is_not_read(
+    what: str, run: Path, precious: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exchanged(run / what, precious / what)
+    monkeypatch.setattr(Path, "is_symlink", lambda _: False)  # it looked earlier
+    with pytest.raises(UsageError, match=f"{run}/{what} is a link, and a run has none"):
+        reader.load(run)
+
+
+def test_a_bundle_of_a_folder_behind_another_users_link_is_refused(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "link").symlink_to(run)
+    owned(tmp_path / "link", monkeypatch)
+    with pytest.raises(UsageError, match="a link of user 4321, which is not followed"):
+        pack._held(tmp_path / "link")
+
+
+@pytest.fixture
+def growing(run: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run whose records begin to grow when they are opened."""
+    stream = bounded.stream
+
+    def opened(descriptor: int, path: Path, **options: Any) -> io.BufferedReader:
+        found = stream(descriptor, path, **options)
+        if path.name == "records.jsonl":
+            with path.open("a") as records:
+                records.write("no record\n")
+            os.truncate(path, 1 << 36)
+        return found
+
+    monkeypatch.setattr(bounded, "stream", opened)
+    return run
+
+
+def test_records_are_read_up_to_where_they_ended(growing: Path, base: Path) -> None:
+    found = reader.load(growing)
+    assert not found.losses.lines
+    assert found.samples.equals(reader.load(base).samples)
+
+
+def test_records_are_packed_up_to_where_they_ended(growing: Path, tmp_path: Path) -> None:
+    lines = (growing / "records.jsonl").read_bytes().count(b"\n")
+    bundle.write(held.opened(growing), tmp_path / "x.zip", "x")
+    with zipfile.ZipFile(tmp_path / "x.zip") as made:
+        packed = made.read("x/records.jsonl")
+    assert packed.count(b"\n") == lines
+    assert b"no record" not in packed
+
+
+def test_a_stream_of_a_file_ends_where_the_file_ended(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"one\ntwo\n")
+    for read in (
+        lambda stream: stream.read(),
+        lambda stream: stream.read(1 << 20),
+        b"".join,
+        lambda stream: (stream.read(4), stream.seek(0), stream.read())[2],
+    ):
+        with held.opened(tmp_path).stream("file", most=100, hint="") as stream:
+            os.truncate(tmp_path / "file", 1 << 36)
+            assert read(stream) == b"one\ntwo\n"
+        os.truncate(tmp_path / "file", 8)
+
+
+@pytest.mark.parametrize(
+    ("name", "size"), [("records.jsonl", 5 << 30), ("state/blocks.jsonl", 17 << 20)]
+)
+def test_a_file_that_is_too_long_to_be_read_is_not_continued(
+    name: str, size: int, run: Path
+) -> None:
+    os.truncate(run / name, size)
+    with pytest.raises(UsageError, match=f"{name}: longer than"):
+        writer.RunFolder(run)
+    assert (run / name).stat().st_size == size
 
 
 # ---- texts

@@ -432,7 +432,7 @@ def test_results_have_the_mode_that_the_umask_allows(mask: int, tmp_path: Path) 
     before = os.umask(mask)
     try:
         documents.write_text(tmp_path / "summary.md", "text")
-        documents.write_document(tmp_path / "run.json", {})
+        documents.write_text(tmp_path / "run.json", documents.written({}))
     finally:
         os.umask(before)
     for path in tmp_path.iterdir():

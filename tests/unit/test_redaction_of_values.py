@@ -90,7 +90,8 @@ def test_a_class_that_is_called_like_a_secret_keeps_its_verdicts(tmp_path: Path)
     clean = Summary(claims=(claim,)).redacted().claims[0]
     assert clean.axes == claim.axes
     assert HIDDEN not in clean.sentence
-    documents.write_document(tmp_path / documents.SUMMARY, Summary(claims=(claim,)))
+    text = documents.written(Summary(claims=(claim,)))
+    documents.write_text(tmp_path / documents.SUMMARY, text)
     assert documents.read_summary(tmp_path).claims == (clean,)
 
 

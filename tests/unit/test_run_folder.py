@@ -740,7 +740,7 @@ def test_a_full_disk_is_an_error_with_the_file_that_was_appended_to(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = writer.RunFolder(tmp_path / "run")
-    monkeypatch.setattr(writer, "_appending", lambda _: io.FileIO("/dev/full", "wb"))
+    monkeypatch.setattr(writer, "_appending", lambda *_: io.FileIO("/dev/full", "wb"))
     with pytest.raises(UsageError, match=re.escape(f"{folder.path / name}: No space")) as caught:
         if name.startswith("logs"):
             folder.log("box", b"a word")

@@ -6,14 +6,14 @@ from isobench.storage.documents import SUMMARY
 
 def summary(outcome: Outcome) -> str:
     """Return summary.json."""
-    return (outcome.folder / SUMMARY).read_text(encoding="utf-8")
+    return outcome.text(SUMMARY)
 
 
 def markdown(outcome: Outcome) -> str:
     """Return summary.md."""
-    return (outcome.folder / MARKDOWN).read_text(encoding="utf-8")
+    return outcome.text(MARKDOWN)
 
 
 def page(outcome: Outcome) -> str:
     """Return report.html."""
-    return (outcome.folder / PAGE).read_text(encoding="utf-8")
+    return outcome.text(PAGE)

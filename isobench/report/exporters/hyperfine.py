@@ -8,12 +8,11 @@ from typing import Any
 
 from isobench.analysis.timings import Timing, timings
 from isobench.report.write import Outcome
-from isobench.storage import reader
 
 
 def export(outcome: Outcome) -> str:
     """Return the JSON document. Hyperfine's times of user and system are not known: 0."""
-    results = [*map(_result, timings(reader.load(outcome.source)))]
+    results = [*map(_result, timings(outcome.run()))]
     return json.dumps({"results": results}, indent=1) + "\n"
 
 

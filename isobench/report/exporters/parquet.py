@@ -5,12 +5,11 @@ import contextlib
 from isobench.history import duckdb_door
 from isobench.plugins import ownership
 from isobench.report.write import Outcome
-from isobench.storage import reader
 
 
 def export(outcome: Outcome) -> bytes:
     """Return the file. UsageError: DuckDB is not installed."""
-    samples = reader.load(outcome.source).samples
+    samples = outcome.run().samples
     with (
         ownership.temporary_folder("parquet") as scratch,
         contextlib.closing(duckdb_door.connection()) as database,

@@ -11,7 +11,6 @@ from typing import Any
 from isobench import __version__
 from isobench.analysis.timings import Timing, timings
 from isobench.report.write import Outcome
-from isobench.storage import reader
 
 
 def export(outcome: Outcome) -> str:
@@ -32,7 +31,7 @@ def export(outcome: Outcome) -> str:
             "cpu": {"brand_raw": str(host.get("cpu") or ""), "count": host.get("cpus")},
         },
         "commit_info": {"id": run.id, "time": run.started, "dirty": False, "project": "isobench"},
-        "benchmarks": [*map(_benchmark, timings(reader.load(outcome.source)))],
+        "benchmarks": [*map(_benchmark, timings(outcome.run()))],
         "datetime": run.started,
         "version": __version__,
     }
