@@ -708,9 +708,9 @@ def test_a_run_is_its_writers_alone_until_its_report_is_there(
     answered = write.answer
     held: list[str] = []
 
-    def answer(folder: Path, *more: Any) -> write.Outcome:
-        held.append(lock.writer_of(folder))
-        return answered(folder, *more)
+    def answer(path: Path, *more: Any, **options: Any) -> write.Outcome:
+        held.append(lock.writer_of(path))
+        return answered(path, *more, **options)
 
     monkeypatch.setattr(write, "answer", answer)
     outcome = run(box(), maximum_blocks=2)
@@ -1493,7 +1493,7 @@ def test_an_interruption_as_soon_as_a_run_begins_has_a_report(
 def test_an_interruption_of_the_report_says_how_to_write_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def interrupted(*_: object) -> None:
+    def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     watcher = Observer()
@@ -1544,11 +1544,11 @@ def answering(monkeypatch: pytest.MonkeyPatch, *, interruptions: int) -> list[Pa
     """Interrupt so many times while the report is written; return the folder of each writing."""
     answered, asked = write.answer, list[Path]()
 
-    def answer(folder: Path, *more: Any) -> write.Outcome:
-        asked.append(folder)
+    def answer(path: Path, *more: Any, **options: Any) -> write.Outcome:
+        asked.append(path)
         for _ in range(interruptions):
             press_ctrl_c()
-        return answered(folder, *more)
+        return answered(path, *more, **options)
 
     monkeypatch.setattr(write, "answer", answer)
     return asked
