@@ -79,7 +79,7 @@ def answer_again(source: Path, output: Path | None, added: "Sequence[Claim]" = (
         raise UsageError(
             f"{error.filename}: {error.strerror}", hint="name a folder with --output"
         ) from None
-    return write.answer(source, target, added, run=run)
+    return write.answer(source, target, added, run=run, folder=folder)
 
 
 def _refuse_foreign(target: Path, run: "Run", *, is_named: bool) -> None:

@@ -451,7 +451,7 @@ def growing(run: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
     def opened(descriptor: int, path: Path, **options: Any) -> io.BufferedReader:
         found = stream(descriptor, path, **options)
-        if path.name == "records.jsonl":
+        if path == run / "records.jsonl":
             with path.open("a") as records:
                 records.write("no record\n")
             os.truncate(path, 1 << 36)

@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from isobench.config import bounded
+from isobench.config import bounded, held
 from isobench.model import BlockHealth, Cause, Gap, Leaving, Sample, Technology
 from isobench.model.errors import UsageError
 from isobench.model.units import TargetName, WorkloadName
@@ -822,7 +822,7 @@ def test_a_full_disk_names_a_command_that_continues(
     path = tmp_path / "my run"
     argv = ("run", "-o", "my run", "--workload-folder", "own")
     with contextlib.closing(writer.create(tmp_path, "", exact=path, argv=argv)) as folder:
-        monkeypatch.setattr(writer, "write_text", full)
+        monkeypatch.setattr(held.Folder, "replace", full)
         with pytest.raises(UsageError, match=re.escape(f"{path}/run.json: No space")) as caught:
             folder.document("run.json", {})
         assert caught.value.hint == "make room, or choose another folder with --output"
