@@ -23,7 +23,7 @@ import pytest
 from isobench import __version__, stats
 from isobench.cli import _front, _help, _progress, compare
 from isobench.cli import run as run_module
-from isobench.config import parameters, paths
+from isobench.config import held, parameters, paths
 from isobench.config.options import UNBOUNDED, RunOptions
 from isobench.model import Cause, Gap, Lack, Leftover, Technology, Unavailable
 from isobench.model.errors import PayloadError, UnavailableError, UsageError
@@ -38,7 +38,7 @@ from isobench.run import cleanup, lifecycle, selection
 from isobench.run.selection import Chosen
 from isobench.selftest import simulate
 from isobench.selftest.scenarios import SCENARIOS
-from isobench.storage import documents, writer
+from isobench.storage import writer
 from isobench.workloads import loader
 from tests.unit.command import Done
 
@@ -1660,14 +1660,14 @@ def test_a_full_disk_at_the_report_says_that_what_was_measured_is_kept(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     path = synthetic(name="my run")
-    real = documents.write_text
+    real = held.Folder.replace
 
-    def full(where: Path, text: str) -> None:
-        if where.name == name:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(where))
-        real(where, text)
+    def full(self: held.Folder, file: str, content: bytes) -> None:
+        if file == name:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path / file))
+        real(self, file, content)
 
-    monkeypatch.setattr(documents, "write_text", full)
+    monkeypatch.setattr(held.Folder, "replace", full)
     kept = ("what was measured is kept", f"isobench report '{path}' --output ELSEWHERE")
     for done in (measured(path), isobench("report", path)):
         refused(done, f"{path / name}: No space left", *kept)

@@ -730,9 +730,11 @@ def test_what_was_written_until_the_lock_was_had_is_not_measured_again(
     assert not reader.load(outcome.folder).samples.duplicated([*records.KEY]).any()
 
 
-def _first(kept: list[reader.Run], load: Callable[[Path], reader.Run], path: Path) -> reader.Run:
+def _first(
+    kept: list[reader.Run], load: Callable[..., reader.Run], path: Path, **options: Any
+) -> reader.Run:
     """Return what is kept, once; then what is on disk."""
-    return kept.pop() if kept else load(path)
+    return kept.pop() if kept else load(path, **options)
 
 
 def test_a_resumed_run_keeps_its_plan_and_every_record_it_had(
