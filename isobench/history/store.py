@@ -399,6 +399,7 @@ class Store:
         """Add the rows of one run; those of a run that is complete take the place of its own from
         before it was. Return whether anything was added. UsageError: it cannot be written.
         """
+        duckdb_door.library()  # before anything is made
         first = rows[0]
         self.check_run(rows)
         folder = self._partition(first)

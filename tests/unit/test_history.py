@@ -615,6 +615,13 @@ def test_other_folders_of_such_a_name_are_no_store(name: str, store: Store) -> N
         store.add([row(0)])
 
 
+def test_without_duckdb_no_store_is_begun(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "duckdb", None)
+    with pytest.raises(UsageError, match="needs DuckDB"):
+        store.add([row(0)])
+    assert not store.folder.exists()
+
+
 def test_a_run_of_the_future_is_not_added(
     isobench: Run, synthetic: Write, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
