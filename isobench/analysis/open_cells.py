@@ -106,11 +106,8 @@ def _command(judged: Verdict, wanted: int, more: int, pace: Pace, margin: float)
     options |= _length(_START + wanted * each * share, wanted)
     names, typed = list(commands.SHAPING), dict(commands.given(pace.argv or ()))
     # The user's own precision stays where such a run decides the cell before it stops.
-    if (
-        "--target-precision" in typed
-        and pace.precision
-        and pace.precision < _needed(judged, margin)
-    ):
+    precision = pace.precision or 0.0
+    if "--target-precision" in typed and 0 < precision < _needed(judged, margin):
         names.append("--target-precision")
     else:
         options |= _narrow(judged, RunOptions.precision, margin)

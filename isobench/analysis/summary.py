@@ -31,6 +31,7 @@ from isobench.model import (
     TargetStatus,
     Technology,
     Verdict,
+    commands,
 )
 from isobench.model.plan import actual, second
 from isobench.model.units import TargetName, WorkloadName
@@ -401,7 +402,7 @@ def _pace(analysis: Analysis) -> Pace:
         resume=analysis.run.resume_command,
         argv=analysis.run.metadata.argv,
         variations={
-            one.name: (one.base, f"{one.base}.{one.option}={one.value}")
+            one.name: (one.base, commands.variation(one.base, one.option, one.value))
             for one in analysis.run.metadata.variations
         },
         precision=analysis.run.metadata.precision,

@@ -229,7 +229,10 @@ def trend(
         every = _rows(kept, Choice(since=first, machine=machine))
         rows = [row for row in every if row.started >= since and chosen.has_cell(row)]
         if not rows:
-            raise _no_such_runs(kept, since)
+            raise UsageError(
+                f"{kept.folder} has no such runs since {since[:10]}",
+                hint=f"{kept.command('list --since 2000-01-01')} shows all",
+            )
         found = series.series_of(rows, searcher)
         machines = {row.machine for row in rows}
         # Cells that were not chosen are a part of the measure.
@@ -251,13 +254,6 @@ def trend(
     if output is not None:
         _write_page(output, found, newest, kept)
     sys.exit(unwritten)
-
-
-def _no_such_runs(store: "Store", since: str) -> UsageError:
-    return UsageError(
-        f"{store.folder} has no such runs since {since[:10]}",
-        hint=f"{store.command('list --since 2000-01-01')} shows all",
-    )
 
 
 def _write_page(

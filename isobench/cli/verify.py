@@ -1,6 +1,5 @@
 """`isobench verify`: judge claims on a run."""
 
-import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -24,6 +23,7 @@ from isobench.cli._options import (
 from isobench.cli._outputs import console_of, export, note_moved, refuse_unwritable
 from isobench.cli.report import answer_again
 from isobench.config import parameters
+from isobench.model import commands
 from isobench.model.errors import UnavailableError, UsageError
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ def _selection(claims: "Sequence[Claim]", registry: "Registry", config: Path | N
     if all(claim.targets or claim.technology for claim in claims):
         others = [name for name in names if name != "native"]
         if not {*others} & {*available}:
-            also = [] if config is None else ["--config", shlex.quote(str(config))]
+            also = [] if config is None else ["--config", commands.path(config)]
             raise UnavailableError(
                 "no target of the claims can run here",
                 hint=" ".join(["isobench doctor", *others, *also]),

@@ -10,13 +10,13 @@ import io
 import os
 import secrets
 import select
-import shlex
 import stat
 import time
 from pathlib import Path
 from typing import Any, Final
 
 from isobench.config import trust
+from isobench.model import commands
 from isobench.model.errors import UsageError
 
 _PATIENCE: Final = 10.0
@@ -98,7 +98,7 @@ def unreadable(folder: Path, error: OSError, loss: str) -> UsageError:
     """Return the error of a folder that cannot be looked into, with what to type. `loss`: what is
     left out, in words.
     """
-    place = shlex.quote(str(folder))
+    place = commands.path(folder)
     hint = "the disk may be damaged: dmesg"
     if error.errno in (errno.EACCES, errno.EPERM):
         hint = f"as the user that it belongs to: chmod -R a+rX {place}"

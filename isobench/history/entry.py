@@ -7,7 +7,6 @@ microcode, mitigations, engines, isobench, is recorded with each run and shown o
 
 import hashlib
 import math
-import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
@@ -16,7 +15,7 @@ import msgspec
 from isobench.analysis.cells import LEVEL, Analysis
 from isobench.comparison import compatibility
 from isobench.history.row import LONGEST_TEXT, RANGES, Row, redacted
-from isobench.model import TIME
+from isobench.model import TIME, commands
 from isobench.model.cleaning import cleaned
 from isobench.model.errors import UsageError
 from isobench.model.plan import actual, second
@@ -154,13 +153,13 @@ def _checked(fields: dict[str, Any], run: Run) -> Mapping[str, Any]:
             raise UsageError(
                 f"{run.path}: {fields['target']} {fields['workload']} has no possible ratio"
                 f" ({name} {number:g})",
-                hint=f"isobench report {shlex.quote(str(run.path))} shows the run",
+                hint=f"isobench report {commands.path(run.path)} shows the run",
             )
     texts = {name: len(value.encode()) for name, value in fields.items() if isinstance(value, str)}
     if max(texts.pop("conditions"), sum(texts.values())) > LONGEST_TEXT:
         raise UsageError(
             f"{run.path}: {fields['target']} {fields['workload']} has too long texts for a history",
-            hint=f"isobench report {shlex.quote(str(run.path))} shows the run",
+            hint=f"isobench report {commands.path(run.path)} shows the run",
         )
     return {
         name: " ".join(value.split()) if isinstance(value, str) else value

@@ -21,7 +21,6 @@ import operator
 import os
 import re
 import secrets
-import shlex
 import shutil
 import stat
 import time
@@ -46,8 +45,10 @@ from isobench.history.row import (
     Row,
     redacted,
 )
+from isobench.model import commands
 from isobench.model.cleaning import as_cell
 from isobench.model.errors import UsageError
+from isobench.model.wording import time_text
 
 MARKER: Final = "isobench-history.json"
 _ONE: Final = "run-"
@@ -190,7 +191,7 @@ class Store:
         """Return a command of `isobench history` on this store, as the user types it."""
         # The user's own is what the commands take without the option.
         own = self.folder != paths.history()
-        return f"isobench history {words}" + f" --store {shlex.quote(str(self.folder))}" * own
+        return f"isobench history {words}" + f" --store {commands.path(self.folder)}" * own
 
     @property
     def exists(self) -> bool:
@@ -439,10 +440,10 @@ class Store:
             )
         self._partition(first)
         now = _now()
-        if first.started > _text(now + timedelta(seconds=_DAY)):
+        if first.started > time_text(now + timedelta(seconds=_DAY)):
             raise UsageError(
                 f"run {first.run} began at {first.started} by the clock of the machine that"
-                f" measured it, and now is {_text(now)} by the clock of this machine",
+                f" measured it, and now is {time_text(now)} by the clock of this machine",
                 hint="set the clock that is wrong (date -u): that of this machine, and add the run"
                 " again; or that of the other, and measure again",
             )
@@ -701,11 +702,6 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
-def _text(moment: datetime) -> str:
-    """Return a time as runs have it."""
-    return f"{moment:%Y-%m-%dT%H:%M:%SZ}"
-
-
 def _day_after(time: str) -> str:
     """Return the day after a time; where it is none, the latest of all days."""
     try:
@@ -908,7 +904,7 @@ def _are_own(database: Any, files: Sequence[str]) -> bool:  # noqa: ANN401 - a c
 
 
 def _moved(name: str) -> str:
-    return f"move it away, and add its runs again: mv {shlex.quote(name)} /tmp"
+    return f"move it away, and add its runs again: mv {commands.path(name)} /tmp"
 
 
 def _other_schema(folder: Path, oldest: int, newest: int) -> UsageError:

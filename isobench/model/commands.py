@@ -67,12 +67,18 @@ def measure(
     names: Collection[str] = SHAPING,
 ) -> str:
     """Return the command that measures as a command line did (None: it is not known), with other
-    `options` and other `variations` of targets. `names` are the options that it keeps.
+    `options` and other `variations` of targets. `names` are the options that it keeps. An option
+    without a value is left out.
     """
     own = kept(argv, [name for name in names if name not in options])
     varied = [_option("--vary", written) for written in variations]
-    others = [_option(name, value) for name, value in options.items()]
+    others = [_option(name, value) for name, value in options.items() if value]
     return " ".join(["isobench run", *filter(None, [own]), *varied, *others])
+
+
+def variation(base: str, option: str, value: object) -> str:
+    """Return a variation of a target as --vary takes it."""
+    return f"{base}.{option}={value}"
 
 
 def kept(argv: Iterable[str] | None, names: Collection[str]) -> str:

@@ -177,13 +177,17 @@ class Room:
         varied = {each["name"]: each for each in self.options.variations}
         # --vary brings its target with it, which has no other way to be named.
         named = [name for name in self.options.targets if name not in varied]
-        chosen = {"--targets": ",".join(named), "--workloads": ",".join(self.options.workloads)}
-        options = {name: value for name, value in chosen.items() if value}
-        options["--budget"] = f"{max(1, math.ceil(needed / 60))}m"
         return commands.measure(
             self.options.argv,
-            options,
-            variations=[f"{v['base']}.{v['option']}={v['value']}" for v in varied.values()],
+            {
+                "--targets": ",".join(named),
+                "--workloads": ",".join(self.options.workloads),
+                "--budget": f"{max(1, math.ceil(needed / 60))}m",
+            },
+            variations=[
+                commands.variation(each["base"], each["option"], each["value"])
+                for each in varied.values()
+            ],
             names=(*commands.SHAPING, *commands.LENGTH),
         )
 

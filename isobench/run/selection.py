@@ -172,10 +172,9 @@ def _can_run(
     able = budget_room.by_interest(able)[:_MOST_OFFERED]
     if not able:
         return ""
-    chosen = {"--targets": ",".join(able), "--workloads": ",".join(options.workloads)}
     command = commands.measure(
         options.argv,
-        {name: value for name, value in chosen.items() if value},
+        {"--targets": ",".join(able), "--workloads": ",".join(options.workloads)},
         names=(*commands.SHAPING, *commands.LENGTH, "--budget"),
     )
     return f"what can run here: {command}"

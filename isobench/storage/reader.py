@@ -90,17 +90,18 @@ class Run:
         named = [commands.named_folder(self.metadata.argv), *map(commands.resumed_folder, lines)]
         where = [Path(folder) for folder in named if folder not in ("", "latest")]
         is_here = self._is_latest or any(each.resolve() == self.path.resolve() for each in where)
-        if not is_here or not self.path.is_dir():
-            return ""
-        return commands.resume("" if self._is_latest else self.path, self._found_by)
+        return self._resuming if is_here and self.path.is_dir() else ""
 
     @property
     def continuing_command(self) -> str:
         """The command that resumes the run in this folder, wherever it was begun; empty: it is
         complete, or ended before it had a plan.
         """
-        if self.metadata.complete or not self.plan.blocks:
-            return ""
+        return "" if self.metadata.complete or not self.plan.blocks else self._resuming
+
+    @property
+    def _resuming(self) -> str:
+        """The command that resumes it, whether there is anything to resume or not."""
         return commands.resume("" if self._is_latest else self.path, self._found_by)
 
     @property

@@ -83,6 +83,9 @@ def in_a_process(*argv: str, **options: Any) -> "subprocess.CompletedProcess[str
 
 def of_python(*argv: str, **options: Any) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, *argv]
+    # Without `env` a program gets what the C library knows, and a test that has run `main` in this
+    # process has set a variable there alone.
+    options = {"env": dict(os.environ), **options}
     return subprocess.run(
         command, capture_output=True, text=True, check=False, timeout=60, **options
     )
@@ -866,8 +869,8 @@ def test_an_interrupted_run_names_the_folder_where_it_is_now(
     """The command that has begun it may have named another, or another folder's own."""
     path = cut_short(argv=["run", "-o", "mine", "--workload-folder", "my own"])
     path = path.rename(somewhere / name)
-    told = measured(path, interrupted=True).out.splitlines()[-1]
-    assert told.endswith(
+    printed = measured(path, interrupted=True).out.splitlines()[-1]
+    assert printed.endswith(
         f"Continue it with isobench run --resume {shlex.quote(str(path))}"
         " --workload-folder 'my own'"
     )
@@ -881,8 +884,8 @@ def test_an_interrupted_run_that_is_the_latest_is_continued_without_its_folder(
     path = cut_short()
     (somewhere / "isobench-results").mkdir()
     (somewhere / "isobench-results" / "latest").symlink_to(path)
-    told = measured(path, interrupted=True).out
-    assert told.endswith("Continue it with isobench run --resume\n")
+    printed = measured(path, interrupted=True).out
+    assert printed.endswith("Continue it with isobench run --resume\n")
 
 
 def test_an_interrupted_run_of_native_alone_is_continued_and_one_without_a_plan_is_not(

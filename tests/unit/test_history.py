@@ -950,7 +950,7 @@ def test_a_confirmed_regression_has_an_exit_code_when_it_is_a_failure(
     assert isobench("history", "show", *earlier).code == 0
 
 
-def told(isobench: Run, store: Store, *words: str) -> tuple[str, str, str]:
+def printed(isobench: Run, store: Store, *words: str) -> tuple[str, str, str]:
     """Return what `show` and `trend` close with, and the top of the page of the trend."""
     place = ("--store", store.folder, "--export-json", "-")
     page = store.folder.parent / "trend.html"
@@ -965,7 +965,7 @@ def told(isobench: Run, store: Store, *words: str) -> tuple[str, str, str]:
 def test_the_trend_says_of_the_newest_run_what_show_says(
     isobench: Run, three_nights: Store
 ) -> None:
-    shown, closing, top = told(isobench, three_nights)
+    shown, closing, top = printed(isobench, three_nights)
     change = "1 confirmed regression: docker cpu.sieve 1.20x -> 1.50x"
     assert change in shown
     assert f"since the run before: {change}" in closing
@@ -1036,7 +1036,7 @@ def test_a_cell_that_failed_or_vanished_or_is_unproven_is_named_by_show_and_by_t
     failed = gap(3, "timed-out", workload=same[0].workload, place=0)
     unproven = msgspec.structs.replace(same[1], status="unproven")
     store.add([failed, unproven, *same[3:]])
-    shown, closing, top = told(isobench, store)
+    shown, closing, top = printed(isobench, store)
     for text in (
         "1 cell unproven in this run: docker cpu.sha256",
         "1 cell failed in this run: docker cpu.sieve",
@@ -1055,12 +1055,12 @@ def test_a_cell_that_failed_or_vanished_or_is_unproven_is_named_by_show_and_by_t
 def test_cells_that_were_not_chosen_are_a_part_of_the_measure_and_not_of_the_sentence(
     isobench: Run, three_nights: Store
 ) -> None:
-    _, closing, _ = told(isobench, three_nights, "--workloads", "io")
+    _, closing, _ = printed(isobench, three_nights, "--workloads", "io")
     assert "since the run before: nothing" in closing
-    _, closing, _ = told(isobench, three_nights, "--workloads", "cpu.sieve")
+    _, closing, _ = printed(isobench, three_nights, "--workloads", "cpu.sieve")
     assert "1 confirmed regression: docker cpu.sieve 1.20x -> 1.50x" in closing
     # Nor are the runs before a part of the choice.
-    _, closing, _ = told(isobench, three_nights, "--since", "2026-01-03")
+    _, closing, _ = printed(isobench, three_nights, "--since", "2026-01-03")
     assert "1 confirmed regression: docker cpu.sieve 1.20x -> 1.50x" in closing
 
 

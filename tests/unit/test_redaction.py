@@ -141,7 +141,7 @@ DIGEST = "sha256:" + "0a" * 32
         "unable to parse token: x509: certificate signed by nobody",
         'cannot get token: Get "https://x/y"',
         "cannot get token: 401 Unauthorized",
-        "credentials: /root/.docker/config.json",
+        "credentials: /home/me/.docker/config.json",
         "password authentication is not offered",
         "me@box's password: Permission denied",
         "login with password required",
