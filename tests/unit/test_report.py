@@ -365,6 +365,28 @@ def test_the_machine_stands_at_the_top(summary: Summary) -> None:
     assert terminal.startswith(f"Machine: {machine}")
 
 
+@pytest.mark.parametrize(
+    ("facts", "is_kvm"),
+    [
+        ({}, False),
+        ({"cpu.hypervisor": ""}, False),
+        ({"cpu.hypervisor": "VMwareVMware"}, False),
+        ({"host.accelerator": "tcg"}, False),
+        ({"host.accelerator": "kvm"}, True),
+        ({"cpu.hypervisor": "KVMKVMKVM"}, True),
+    ],
+)
+def test_kvm_was_measured_only_where_evidence_shows_it(
+    facts: dict[str, str], is_kvm: bool, summary: Summary
+) -> None:
+    target = next(one for one in summary["targets"] if one["name"] == "docker")
+    target["class"] = "virtualization"
+    target["facts"] = [{"key": key, "value": value, "source": "x"} for key, value in facts.items()]
+    page, terminal, _ = rendered(summary)
+    for content in (Page(page).text, " ".join(terminal.split())):
+        assert ("measured in docker" in content) is is_kvm
+
+
 def test_the_overview_shows_each_class_with_its_worst_workload(summary: Summary) -> None:
     page, terminal, markup = rendered(summary)
     head, *rows = Page(page).tables["overview"]

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from statistics import median
 from typing import Final
 
+from isobench.evidence import prove
 from isobench.model import Schedule, Technology
 from isobench.model.wording import counted, joined
 from isobench.report.sections.figures import duration_text, percent_text
@@ -14,10 +15,11 @@ from isobench.report.sections.marks import MARKS
 from isobench.report.sections.phrases import sessions_of
 from isobench.report.sections.section import Banner
 from isobench.report.sections.values import Fact, value_of
-from isobench.storage.schema import HostFact
+from isobench.storage.schema import HostFact, TargetSummary
 
 TITLE: Final = "What isolation costs on this machine"
 """The title of every report."""
+_KVM: Final = "KVMKVMKVM"
 _SCHEDULES: Final = {Schedule.DUET: ", in duets", Schedule.SEQUENTIAL: ", not in random order"}
 
 
@@ -90,16 +92,22 @@ def _native(virtualization: HostFact) -> str:
 
 
 def _kvm(lookup: Lookup) -> str:
-    """Return whether a virtual machine was measured, and if not, why."""
+    """Return whether a virtual machine of KVM was measured, and if not, why."""
     device = str((lookup.run.host or {}).get("kvm") or "")
     machines = [one for one in lookup.targets if one.technology is Technology.VIRTUALIZATION]
-    if measured := [one.name for one in machines if one.measured]:
+    if measured := [one.name for one in machines if one.measured and _is_of_kvm(one)]:
         return f"measured in {joined(measured)}"
     reason = next((one.reason for one in machines if one.name == "kvm" and one.reason), "")
     if reason:
         return f"not measured: {reason}"
     tried = "" if device.startswith("no ") else "; whether a guest runs on it was not tried"
     return f"not measured: the run was of other targets ({device}{tried})" if device else ""
+
+
+def _is_of_kvm(target: TargetSummary) -> bool:
+    """Return whether evidence shows KVM: QEMU's monitor on this host, or the signature inside."""
+    facts = prove.gather(target.facts)
+    return facts.value("host.accelerator") == "kvm" or facts.value("cpu.hypervisor") == _KVM
 
 
 def _load(lookup: Lookup) -> str:

@@ -47,7 +47,7 @@ from isobench.model.units import SECOND, Nanoseconds, TargetName
 from isobench.plugins import deadlines, ownership
 from isobench.plugins.api import BEGIN, Completed
 from isobench.targets.machines import _facts, _machine, _ssh, _ssh_host
-from isobench.targets.shared import agent_request
+from isobench.targets.shared import agent_request, hypervisors
 
 _AGENT: Final = "_agent"
 _NULL_TIMEOUT: Final = Nanoseconds(30 * SECOND)
@@ -132,10 +132,7 @@ def _of_class(technology: Technology, abi: Abi | None) -> tuple[Expectation, ...
             return (
                 own_kernel,
                 _equals("cpu.hypervisor_bit", value=True),
-                # A guest that QEMU translates is emulated, however it was started.
-                Expectation(
-                    key="cpu.hypervisor", relation=Relation.OTHER_THAN, value="TCGTCGTCGTCG"
-                ),
+                *hypervisors.SIGNED,
                 # User-mode Linux executes CPUID on the host, and so shows the host's hypervisor.
                 Expectation(
                     key="cpu.vendor", relation=Relation.OTHER_THAN, value="User Mode Linux"
@@ -281,7 +278,7 @@ class SshTarget:
         abi = self.abi or host_abi()
         preset = _machine.PRESETS[self.preset].expectations if self.preset else ()
         expected = [_equals(key, value) for key, value in self.expect.items()]
-        found: dict[tuple[str, Relation], Expectation] = {}
+        found: dict[tuple[str, Relation, Fact], Expectation] = {}
         for expectations, option, value in (
             (preset, "preset", self.preset),
             (expected, "expect", ""),
@@ -290,9 +287,11 @@ class SshTarget:
         ):
             stated = f'{option} = "{value}"' if value else option
             hint = f"fix {stated} in isobench.toml: facts of {self.host} contradict it"
-            # A later source replaces an equal expectation of an earlier one.
-            for expectation in expectations:
-                found[expectation.key, expectation.relation] = replace(expectation, hint=hint)
+            # A later source replaces the expectation of an earlier one. A fact has one value, and
+            # there are many that it must not have.
+            for one in expectations:
+                value_not = one.value if one.relation is Relation.OTHER_THAN else None
+                found[one.key, one.relation, value_not] = replace(one, hint=hint)
         separate = _equals("host.canary_readable", value=False)
         hint = f"set another host = …: {self.host} can read the files of this machine"
         return (*found.values(), replace(separate, hint=hint))
