@@ -575,12 +575,11 @@ class Analysis:
         """Return the doubts about a cell that come from facts, not from its estimate."""
         found: list[Doubt] = []
         facts, native = (self.frames.facts(workload, t) for t in (target, self.reference))
-        if "io.filesystem" in facts:
+        if "io.filesystem" in {*facts, *native}:
             found += doubts.of_io(workload, facts, native)
             found += doubts.of_disk(facts, self.frames.seen(target, "host.disk_cache"))
-        if self.run.metadata.plan_sha256 is not None:
-            names = dict.fromkeys((actual(target), self.reference))
-            found += doubts.of_lost_evidence([n for n in names if self.run.state(n).name is None])
+        names = dict.fromkeys((actual(target), self.reference))
+        found += doubts.of_evidence([self.run.evidence_fault(name) for name in names])
         found += doubts.of_threads(facts, native)
         found += doubts.of_calls(facts, native)
         if self.run.metadata.affinity or self.duet:

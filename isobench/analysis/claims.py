@@ -18,6 +18,7 @@ from isobench.model import (
     ClaimVerdict,
     Published,
     Status,
+    TargetStatus,
     Technology,
     Verdict,
 )
@@ -84,7 +85,11 @@ def judge_claims(
     """Return how each claim stands after a run whose targets are these."""
     technologies = {item.name: item.technology for item in targets}
     asked = {name: _Asked(analysis.of(name), technologies) for name in analysis.metrics}
-    facts = [_facts(item) for item in targets]
+    facts = [
+        # A target without evidence may not be what its name says, whatever numbers it has.
+        replace(one, status=TargetStatus.UNPROVEN) if analysis.run.evidence_fault(one.name) else one
+        for one in map(_facts, targets)
+    ]
     judged = [*_judged(claims, asked, facts)]
     figures = published_figures()
     shipped = {claim.id: claim.origin for claim in documents_claims()}

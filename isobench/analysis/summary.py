@@ -95,10 +95,10 @@ def _about(analysis: Analysis) -> _About:
 
 
 def _status(name: TargetName, state: TargetState, about: _About) -> tuple[TargetStatus, str | None]:
-    if state.status == "unavailable":
-        return TargetStatus.UNAVAILABLE, state.reason
     if name in about.measured:
         return TargetStatus.MEASURED, None
+    if state.status == "unavailable":
+        return TargetStatus.UNAVAILABLE, state.reason
     causes = about.gaps.get(name, ())
     for cause, status in (
         (Cause.UNPROVEN, TargetStatus.UNPROVEN),

@@ -72,9 +72,9 @@ def judge(
             or (status is Status.SLOWER and estimate.interval.low < UNEVEN_RATIO)
         ):
             status = Status.UNPROVEN
-        if host is not None and _rests_on_payload(target, status, host):
+        if host is not None and _rests_on_payload(target, status, estimate, host):
+            found.append(of_unseen_speed(host, status))
             status = Status.UNPROVEN
-            found.append(of_unseen_speed(host))
         # The control is native itself: nothing is to be explained.
         if status is Status.FASTER and "#" not in target:
             found.append(_faster_than_native(estimate, metric))
@@ -88,10 +88,16 @@ def judge(
     )
 
 
-def _rests_on_payload(target: TargetName, status: Status, host: HostCheck) -> bool:
-    """Return whether the host has not seen what speaks for a target."""
+def _rests_on_payload(
+    target: TargetName, status: Status, estimate: Estimate, host: HostCheck
+) -> bool:
+    """Return whether the host has not seen what speaks for a target, or has seen less than what
+    speaks against it.
+    """
     if status is Status.FASTER:
         return not host.is_faster
+    if status is Status.SLOWER:
+        return not host.is_slower(estimate.interval.low) and "#" not in target
     # The control's program is native's: what it reports is not in question.
     return status is Status.NEAR_NATIVE and host.is_hidden and "#" not in target
 

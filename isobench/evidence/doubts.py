@@ -7,8 +7,8 @@ from isobench.evidence import cpu_share
 from isobench.evidence.clock import ClockCheck
 from isobench.evidence.host import MEMORY_FILESYSTEMS, filesystem_name
 from isobench.evidence.host_time import HostCheck
-from isobench.model import BlockHealth, Doubt, Fact
-from isobench.model.units import TargetName
+from isobench.model import BlockHealth, Doubt, Fact, Status
+from isobench.model.wording import ratio_text
 
 CACHED_PERCENT: Final = 5
 """The share of a file that may be in the page cache for a reading of it to count as I/O."""
@@ -32,8 +32,15 @@ OVERLAP: Final = 0.8
 def of_io(
     workload: str, facts: Mapping[str, Fact], native: Mapping[str, Fact]
 ) -> tuple[Doubt, ...]:
-    """Return doubts about an I/O cell from the facts that its payload reported, and native's."""
-    return (*_of_file_system(workload, facts, native), *_of_page_cache(facts))
+    """Return doubts about an I/O cell from the facts that its payload reported, and native's.
+
+    A ratio needs both on a disk.
+    """
+    return (
+        *_of_file_system(workload, facts, native),
+        *_of_page_cache(facts, ""),
+        *(_of_page_cache(native, "native's part of the ratio: ") if facts != native else ()),
+    )
 
 
 def _of_file_system(
@@ -43,10 +50,11 @@ def _of_file_system(
     home = filesystem_name(native.get("io.filesystem"))
     # An fsync in memory returns at once: such a ratio compares no I/O at all, so it blocks. Two
     # file systems on disks can still be compared, with a warning.
-    if kind in MEMORY_FILESYSTEMS:
+    if kind in MEMORY_FILESYSTEMS or home in MEMORY_FILESYSTEMS:
+        where = f" on {kind}" if kind in MEMORY_FILESYSTEMS else f" natively on {home}"
         yield Doubt(
             code="memory-file-system",
-            detail=f"{workload} ran on {kind}, which is memory and not a disk",
+            detail=f"{workload} ran{where}, which is memory and not a disk",
             advice="set XDG_CACHE_HOME to a folder on a disk",
             blocks=True,
         )
@@ -64,7 +72,7 @@ def _of_file_system(
         )
 
 
-def _of_page_cache(facts: Mapping[str, Fact]) -> Iterator[Doubt]:
+def _of_page_cache(facts: Mapping[str, Fact], whose: str) -> Iterator[Doubt]:
     # A payload that reads a file asks for its pages to be dropped (posix_fadvise, DONTNEED) and
     # reports how many mincore(2) still shows. None: this system cannot show it.
     # Payloads that do not read have no such fact.
@@ -72,14 +80,14 @@ def _of_page_cache(facts: Mapping[str, Fact]) -> Iterator[Doubt]:
     if cached is None:
         yield Doubt(
             code="page-cache-unseen",
-            detail="how much of the file was still in the page cache is not visible inside",
+            detail=f"{whose}how much of the file was still in the page cache is not visible inside",
             advice="this may be memory and not a disk",
             blocks=True,
         )
     if isinstance(cached, int) and cached > CACHED_PERCENT:
         yield Doubt(
             code="page-cache",
-            detail=f"up to {cached} % of the file was still in the page cache",
+            detail=f"{whose}up to {cached} % of the file was still in the page cache",
             advice="this is memory and not a disk: the file system keeps pages it should drop",
             blocks=True,
         )
@@ -141,15 +149,17 @@ def of_unchecked_clock() -> Doubt:
     )
 
 
-def of_lost_evidence(names: Sequence[TargetName]) -> tuple[Doubt, ...]:
-    """Return the doubt about a cell of targets whose evidence is not in the run any more."""
-    if not names:
+def of_evidence(faults: Sequence[str]) -> tuple[Doubt, ...]:
+    """Return the doubt about a cell of targets without evidence. `faults` say for the target, and
+    for native, which file shows nothing, and why; empty where it does.
+    """
+    found = " and ".join(filter(None, faults))
+    if not found:
         return ()
-    files = " and ".join(f"state/{name}-pre.json" for name in names)
     return (
         Doubt(
             code="lost-evidence",
-            detail=f"{files} is missing: nothing shows that the target was what its name says",
+            detail=f"{found}: nothing shows that the target was what its name says",
             advice="use the whole folder of the run, or measure again",
             blocks=True,
         ),
@@ -181,10 +191,13 @@ def of_host_time(found: HostCheck | None) -> tuple[Doubt, ...]:
     )
 
 
-def of_unseen_speed(found: HostCheck) -> Doubt:
-    """Return the doubt about a target that is near-native, or faster, by its own times alone."""
+def of_unseen_speed(found: HostCheck, status: Status) -> Doubt:
+    """Return the doubt about a target that has this status by its own times alone."""
     why = "the host did not see that it is faster: only the payload reports it"
-    if not found.is_known:
+    if status is Status.SLOWER:
+        why = f"the host saw at most {ratio_text(found.ratio_upper)} times the time of native's"
+        why += " work: only the payload reports more"
+    elif not found.is_known:
         why = "the host sees too little of its work: only the payload reports how fast it is"
     return Doubt(
         code="host-time",

@@ -34,6 +34,10 @@ LEAST_OF_ALL: Final = 0.6
 blocks, compared with native: whatever it answers for one loop, and in whichever blocks it hides its
 work. A way that is not too long takes a third.
 """
+SEEN_OF_SLOWNESS: Final = 0.95
+"""Nothing is slower where the host's time excludes this part of it, in logarithms. A rest of a turn
+is not exactly that of another: the slower a target, the more it may be off.
+"""
 LEAST_SHARE: Final = 0.9
 """A payload that reports a smaller part of the work than this, compared with native, is doubted."""
 MOST_SHARE: Final = 1.1
@@ -86,6 +90,12 @@ class HostCheck:
         its lines reach the host late.
         """
         return self.whole_lower > MOST_SHARE
+
+    def is_slower(self, least: float) -> bool:
+        """Whether the host may have seen that the target is slower by at least so much (a ratio),
+        or cannot know.
+        """
+        return not self.is_known or self.ratio_upper >= least**SEEN_OF_SLOWNESS
 
     @property
     def is_faster(self) -> bool:

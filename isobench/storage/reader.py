@@ -81,6 +81,16 @@ class Run:
         """Return the state of a target; an empty state where nothing is known."""
         return self.states.get(name) or TargetState()
 
+    def evidence_fault(self, name: TargetName) -> str:
+        """Return in words why nothing shows that a target was what it is called; empty: something
+        does, or the run is of a version that did not need to show it.
+        """
+        entry = next((one for one in self.metadata.targets if one.name == name), None)
+        if self.metadata.plan_sha256 is None or entry is None:
+            return ""
+        fault = relations.evidence_fault(self.state(name), entry)
+        return fault and f"state/{name}-pre.json {fault}"
+
     @property
     def resume_command(self) -> str:
         """The command that resumes it in this working folder; empty: there is none, since it is a

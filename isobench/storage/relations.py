@@ -12,7 +12,7 @@ from isobench.model import Plan, Scope
 from isobench.model.bounds import LARGEST, MOST_BLOCKS, MOST_FACTS, MOST_ITERATIONS
 from isobench.model.cleaning import LONGEST_NAME, cleaned, is_name
 from isobench.storage.records import Known
-from isobench.storage.schema import History, RunMetadata, TargetState
+from isobench.storage.schema import History, RunMetadata, TargetEntry, TargetState
 
 _LONGEST_MESSAGE: Final = 1000
 _MOST_PAYLOADS: Final = 10_000
@@ -42,6 +42,20 @@ def check_state(state: TargetState, target: str, name: str) -> None:
         name,
         ((place, "they are too many") for place, one in sizes.items() if len(one) > _MOST_EACH),
     )
+
+
+def evidence_fault(state: TargetState, entry: TargetEntry) -> str:
+    """Return in words why a target's state is no evidence for its numbers; empty: it is."""
+    if state.name is None:
+        return "is missing"
+    if state.status == "unavailable":
+        return "says that the target was unavailable"
+    if state.technology not in (None, entry.technology):
+        return f"is of class {state.technology}, and in run.json the class is {entry.technology}"
+    if not state.facts:
+        return "has no facts"
+    unmet = sum(not one.kept for one in state.expectations)
+    return f"has {unmet} of {len(state.expectations)} expectations not met" if unmet else ""
 
 
 def check_plan(plan: Plan, run: RunMetadata, name: str) -> None:

@@ -6,12 +6,14 @@ much memory.
 
 import json
 import random
+import re
 import shutil
 import struct
 import zipfile
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -207,6 +209,42 @@ def test_a_cell_whose_evidence_is_lost_has_no_verdict(run: Path) -> None:
     assert {one.status for one in after.cells if one.target == "docker"} == {"unproven"}
     assert "lost-evidence" in {code for one in after.cells for code in one.doubt_codes}
     assert {one.status for one in after.cells if one.target != "docker"} <= {*before.values()}
+
+
+def unmet(state: dict[str, Any]) -> None:
+    state["promises"][0]["kept"] = False
+
+
+def unavailable(state: dict[str, Any]) -> None:
+    state.update(status="unavailable", reason="no engine")
+
+
+def without_facts(state: dict[str, Any]) -> None:
+    del state["facts"]
+
+
+def of_another_class(state: dict[str, Any]) -> None:
+    state["class"] = "virtualization"
+
+
+@pytest.mark.parametrize("change", [unmet, unavailable, without_facts, of_another_class])
+def test_a_cell_whose_evidence_contradicts_it_has_no_verdict_and_settles_no_claim(
+    change: Callable[[dict[str, Any]], None], run: Path
+) -> None:
+    path = run / "state" / "docker-pre.json"
+    state = json.loads(path.read_text())
+    change(state)
+    path.write_text(json.dumps(state))
+    found = api.load(run).summary
+    own = [one for one in found.cells if one.target == "docker"]
+    assert own
+    assert {one.status for one in own} == {"unproven"}
+    assert all("lost-evidence" in one.doubt_codes for one in own)
+    (target,) = [one for one in found.targets if one.name == "docker"]
+    assert target.measured
+    about = [one for one in found.claims if re.search(r"\bdocker\b", one.sentence)]
+    assert about
+    assert {one.status for one in about} == {"untested"}
 
 
 @pytest.mark.parametrize("content", [None, b""])

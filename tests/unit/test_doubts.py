@@ -34,6 +34,12 @@ def test_files_in_memory_take_the_verdict_away() -> None:
     assert "XDG_CACHE_HOME" in doubt.advice
 
 
+def test_native_in_memory_takes_the_verdict_away_too() -> None:
+    (doubt,) = doubts.of_io("io.fsync", {"io.filesystem": OVERLAY}, {"io.filesystem": TMPFS})
+    assert (doubt.code, doubt.blocks) == ("memory-file-system", True)
+    assert "io.fsync ran natively on tmpfs" in doubt.detail
+
+
 def test_another_file_system_than_natives_is_reported_and_leaves_the_verdict() -> None:
     (doubt,) = doubts.of_io("io.fsync", {"io.filesystem": OVERLAY}, {"io.filesystem": EXT4})
     assert (doubt.code, doubt.blocks) == ("other-file-system", False)
@@ -68,9 +74,11 @@ def test_a_file_still_in_the_page_cache_takes_the_verdict_away(
     percent: int | None, codes: list[str]
 ) -> None:
     facts = {"io.filesystem": EXT4, "io.cached_percent": percent}
-    found = doubts.of_io("io.seq-read", facts, facts)
-    assert [doubt.code for doubt in found] == codes
-    assert all(doubt.blocks for doubt in found)
+    dropped: dict[str, Fact] = {"io.filesystem": EXT4, "io.cached_percent": 0}
+    for inside, native in ((facts, facts), (facts, dropped), (dropped, facts)):
+        found = doubts.of_io("io.seq-read", inside, native)
+        assert [doubt.code for doubt in found] == codes
+        assert all(doubt.blocks for doubt in found)
 
 
 @pytest.mark.parametrize(

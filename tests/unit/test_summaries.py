@@ -360,6 +360,12 @@ def test_files_in_memory_are_not_proven(synthetic: Write) -> None:
     assert "memory-file-system" in found["doubt_codes"]
 
 
+def test_a_ratio_to_memory_is_not_proven(synthetic: Write) -> None:
+    found = cell(summary(synthetic({FSYNC: 3000.0}, states=on(TMPFS, EXT4))), "box", "io.fsync")
+    assert found["standing"] == "unproven"
+    assert "memory-file-system" in found["doubt_codes"]
+
+
 def test_another_file_system_is_a_doubt_beside_the_verdict(synthetic: Write) -> None:
     found = cell(summary(synthetic({FSYNC: 1.3}, states=on(EXT4, OVERLAY))), "box", "io.fsync")
     assert found["standing"] == "slower"

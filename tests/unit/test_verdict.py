@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isobench.analysis.verdict import judge, noise_floor
+from isobench.evidence.host_time import HostCheck
 from isobench.model import Doubt, Estimate, Interval, Status, Verdict
 from isobench.model.units import TargetName, WorkloadName
 
@@ -141,6 +142,46 @@ def test_faster_than_native_asks_for_an_explanation_and_stands() -> None:
 
 def test_the_control_faster_than_its_twin_is_no_finding_about_isolation() -> None:
     assert judged(estimated(0.80, 0.90), target=TargetName("native#2")).doubts == ()
+
+
+def seen_by_host(ratio_upper: float, *, is_known: bool = True) -> HostCheck:
+    """Return what the host sees of a target whose work takes at most so many times native's."""
+    return HostCheck(
+        share=1.0,
+        share_upper=1.05,
+        ratio_upper=ratio_upper,
+        way=0.05,
+        whole=0.8,
+        whole_lower=0.75,
+        of_all=1.0,
+        is_known=is_known,
+    )
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "most", "is_known", "status"),
+    [
+        (1.26, 1.32, 1.35, True, SLOWER),
+        (1.26, 1.32, 1.26, True, SLOWER),
+        (1.26, 1.32, 1.17, True, UNPROVEN),
+        (1.26, 1.32, 1.0, True, UNPROVEN),
+        (1.06, 1.10, 1.03, True, UNPROVEN),
+        (39.0, 41.0, 37.0, True, SLOWER),
+        (39.0, 41.0, 30.0, True, UNPROVEN),
+        # The way of requests and answers hides the work.
+        (1.26, 1.32, 1.0, False, SLOWER),
+    ],
+)
+def test_a_target_is_slower_unless_the_host_saw_that_it_is_not(
+    low: float, high: float, most: float, is_known: bool, status: Status
+) -> None:
+    host = seen_by_host(most, is_known=is_known)
+    verdict = judged(estimated(low, high), host=host)
+    assert verdict.status is status
+    if status is UNPROVEN:
+        doubt = only_doubt(verdict)
+        assert (doubt.code, doubt.blocks) == ("host-time", True)
+        assert "the host saw at most" in doubt.detail
 
 
 @pytest.mark.parametrize("margin", [1.0, 0.95, math.nan])
