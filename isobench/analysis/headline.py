@@ -174,30 +174,74 @@ def _found(cells: Sequence[Verdict]) -> list[float]:
 
 def _clauses(cells: Sequence[Verdict], near_native: str) -> Iterator[str]:
     """Yield who is near-native, who is slower and by how much, and of whom nothing is known; the
-    cells are of one metric.
+    cells are of one metric. Whatever holds for some of a target's workloads holds "partly".
     """
     words = {status: outcome_text(status, cells[0].metric) for status in Status}
     targets = _by_target(cells)
-    slower = {t: own for t, own in targets.items() if _any(own, Status.SLOWER)}
-    calm = {t: own for t, own in targets.items() if t not in slower}
-    near = [t for t, own in calm.items() if all(c.status is Status.NEAR_NATIVE for c in own)]
-    part = [t for t, own in calm.items() if t not in near and _any(own, Status.NEAR_NATIVE)]
-    faster = [t for t, own in calm.items() if t not in part and _any(own, Status.FASTER)]
-    unknown = [t for t in calm if t not in near and t not in part and t not in faster]
+    slower, partly_slower = _with(targets, Status.SLOWER)
+    faster, partly_faster = _with(targets, Status.FASTER)
+    # What is unlike native is what a reader must know: beside it, nothing is called near-native.
+    unlike = {*slower, *partly_slower, *faster, *partly_faster}
+    calm = {t: own for t, own in targets.items() if t not in unlike}
+    near, partly_near = _with(calm, Status.NEAR_NATIVE)
+    unknown = [t for t in calm if t not in near and t not in partly_near]
     if near:
-        yield f"{near_native} in {_named(near)}"
-    if part:
-        yield f"partly {'near-native' if near else near_native} in {_named(part)}"
+        yield f"{near_native} in {_named([*near])}"
+    if partly_near:
+        yield f"partly {'near-native' if near else near_native} in {_named([*partly_near])}"
     if slower:
-        figures = {t: _found([c for c in own if _is_slower(c)]) for t, own in slower.items()}
+        figures = {t: _found(own) for t, own in slower.items()}
         yield f"{words[Status.SLOWER]} in {_spanned(figures)}"
+    if partly_slower:
+        yield f"partly {words[Status.SLOWER]} in {_parts(targets, partly_slower)}"
     if faster:
-        yield f"{words[Status.FASTER]}, unexplained, in {_named(faster)}"
+        yield f"{words[Status.FASTER]}, unexplained, in {_named([*faster])}"
+    if partly_faster:
+        parts = _parts(targets, partly_faster)
+        yield f"partly {words[Status.FASTER]}, unexplained, in {parts}"
     few = [t for t in unknown if all(_lacks_blocks(each) for each in calm[t])]
     if few:
         yield f"too few blocks to tell in {_spanned({t: _found(calm[t]) for t in few})}"
     if undecided := [t for t in unknown if t not in few]:
         yield f"undecided in {_named(undecided)}"
+
+
+def _with(
+    targets: Mapping[TargetName, Sequence[Verdict]], status: Status
+) -> tuple[dict[TargetName, list[Verdict]], dict[TargetName, list[Verdict]]]:
+    """Return the cells with a status, by target: of targets whose cells all have it, and of those
+    where only some do.
+    """
+    whole: dict[TargetName, list[Verdict]] = {}
+    partly: dict[TargetName, list[Verdict]] = {}
+    for target, own in targets.items():
+        having = [each for each in own if each.status is status]
+        if having:
+            (whole if len(having) == len(own) else partly)[target] = having
+    return whole, partly
+
+
+def _parts(
+    targets: Mapping[TargetName, Sequence[Verdict]], parts: Mapping[TargetName, Sequence[Verdict]]
+) -> str:
+    """Join targets with the ratios of a part of their cells, and say which part; of many, only the
+    worst is named.
+    """
+    if len(parts) > _MOST_NAMED:
+        return _spanned({target: _found(own) for target, own in parts.items()})
+    return listed(
+        [f"{target} ({_part(own, len(targets[target]))})" for target, own in parts.items()]
+    )
+
+
+def _part(cells: Sequence[Verdict], of: int) -> str:
+    """Return the ratios of some of a target's `of` cells: of one by its name."""
+    found = _found(cells)
+    spread = range_text(found[0], found[-1]) if found else ""
+    if len(cells) == 1:
+        name = cells[0].workload
+        return f"{name.partition('.')[2] or name} {spread}".rstrip()
+    return ", ".join(filter(None, (f"{len(cells)} of {of} workloads", spread)))
 
 
 def _named(targets: Sequence[TargetName]) -> str:
@@ -225,14 +269,6 @@ def _spanned(figures: Mapping[TargetName, Sequence[float]]) -> str:
 
 def _lacks_blocks(each: Verdict) -> bool:
     return any(doubt.code in FEW_CODES for doubt in each.doubts)
-
-
-def _is_slower(each: Verdict) -> bool:
-    return each.status is Status.SLOWER
-
-
-def _any(cells: Sequence[Verdict], status: Status) -> bool:
-    return any(each.status is status for each in cells)
 
 
 # ---- how sure all this is
