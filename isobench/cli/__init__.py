@@ -16,7 +16,7 @@ from isobench import TYPE_CHECKING, __version__
 # Nothing is imported here that Python has not imported when it started: what interrupts an import
 # before `main` is a traceback.
 if TYPE_CHECKING:
-    from typing import Final
+    from typing import Final, NoReturn
 
 COMPLETING: Final = "_ISOBENCH_COMPLETE"
 """The environment variable by which a shell asks for completions."""
@@ -39,17 +39,28 @@ def main() -> None:
     try:
         _main()
     except KeyboardInterrupt:  # while isobench starts or ends
-        sys.exit(INTERRUPTED)
+        _end(INTERRUPTED)
     except (ImportError, OSError, MemoryError) as error:  # before `run_guarded` is there
         print(
             f"isobench: {str(error) or 'not enough memory'}\n    → {LIMITS_HINT}", file=sys.stderr
         )
-        sys.exit(OWN_FAILURE)
+        _end(OWN_FAILURE)
     finally:
         # An interruption inside an exec() of text, as when an import makes a dataclass, is noted in
         # Python, which then ends itself by SIGINT instead of with the exit code. The next exec()
         # forgets it: run_eval_code_obj in Python/pythonrun.c.
         exec("")  # noqa: S102
+
+
+def _end(code: int) -> NoReturn:
+    """End isobench with an exit code. Code of plug-ins that still runs has a bound."""
+    from isobench.plugins import stdout
+
+    if stdout.is_protected():
+        from isobench.plugins import ending
+
+        ending.end(code)
+    sys.exit(code)
 
 
 def _main() -> None:
@@ -65,9 +76,10 @@ def _main() -> None:
     try:
         code = run_guarded(_command)
         # What was found matters more than that it could not be printed.
-        sys.exit(code or _unwritten())
+        code = code or _unwritten()
     finally:
         stdout.release()
+    _end(code)
 
 
 def _prepare_for_blas() -> None:

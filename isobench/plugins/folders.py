@@ -1,6 +1,5 @@
 """Makes folders that are removed when they are not needed any more, also after an interruption."""
 
-import atexit
 import contextlib
 import os
 import shutil
@@ -9,6 +8,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
+
+from isobench.plugins import ending
 
 
 @contextlib.contextmanager
@@ -34,7 +35,7 @@ _PAUSE: Final = 0.02
 """Seconds. The thread notices soon that its folder is gone."""
 
 
-@atexit.register
+@ending.at_end
 def _remove_folders() -> None:
     for _ in range(_ATTEMPTS):
         # A process that was forked from the one that made a folder leaves it alone.

@@ -134,6 +134,11 @@ def protect() -> None:
             os.dup2(_ERR, _OUT)
 
 
+def is_protected() -> bool:
+    """Return whether a plug-in may have run in this process, which is isobench's own."""
+    return bool(_protected)
+
+
 def release() -> None:
     """Flush isobench's output. With plug-ins, all later output goes to standard error."""
     # Otherwise what a plug-in prints while the interpreter ends would follow the last line of a

@@ -1,6 +1,5 @@
 """Docker, by its Python SDK (docker-py)."""
 
-import atexit
 import contextlib
 import functools
 import hashlib
@@ -34,7 +33,7 @@ from isobench.model import (
 )
 from isobench.model.errors import SessionError, UsageError
 from isobench.model.units import SECOND, Nanoseconds, TargetName
-from isobench.plugins import ownership
+from isobench.plugins import ending, ownership
 from isobench.plugins.api import Completed, Startable
 from isobench.targets.containers import _docker_client
 from isobench.targets.containers._docker_client import (
@@ -79,7 +78,7 @@ def _connected(_address: str | None) -> Client:
             link.settimeout(60)
             link.connect(str(address))
     client = Client()
-    atexit.register(client.close)
+    ending.at_end(client.close)
     return client
 
 

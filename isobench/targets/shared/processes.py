@@ -1,6 +1,5 @@
 """Run a program: stream its output, enforce the time limit, end all its descendants."""
 
-import atexit
 import contextlib
 import errno
 import fcntl
@@ -23,7 +22,7 @@ from isobench.config import redaction
 from isobench.model import Command, Leftover, OnOutput, host_abi
 from isobench.model.errors import SessionError
 from isobench.model.units import SECOND, Nanoseconds
-from isobench.plugins import deadlines, ownership
+from isobench.plugins import deadlines, ending, ownership
 from isobench.plugins.api import Completed
 from isobench.plugins.signals import uninterrupted
 from isobench.targets.shared import elf, spawners
@@ -375,7 +374,7 @@ def _kill_group(process: subprocess.Popen[Any]) -> None:
             os.killpg(process.pid, signal.SIGKILL)
 
 
-@atexit.register
+@ending.at_end
 def _end_started() -> None:
     """Kill what is still running when isobench ends, as after a second Ctrl-C."""
     for process in [*_started]:
