@@ -23,9 +23,9 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from resource import RLIM_INFINITY, RLIMIT_AS, getrlimit
 from types import TracebackType
@@ -50,6 +50,7 @@ from isobench.model import (
     Unavailable,
 )
 from isobench.model.bounds import LARGEST, MOST_FACT_TEXT, MOST_FACTS
+from isobench.model.cleaning import LONGEST
 from isobench.model.errors import (
     IsobenchError,
     NotApplicableError,
@@ -96,6 +97,9 @@ GRACE: Final = 30.0
 _STRAY: Final = 1
 """The exit code of a process that a plug-in has forked and lost."""
 _MOST_TEXT: Final = 500
+_MOST_TRACEBACK: Final = 1 << 16
+_MOST_ITEMS: Final = 1000
+"""Items of a list that a plug-in returns, such as leftovers."""
 # The log in the cache belongs to no run, so nothing else limits its size.
 _MOST_LOG: Final = 1 << 20
 _BLAME_UNKNOWN: Final = "this is a bug of the target's plug-in: report it to its author"
@@ -131,7 +135,32 @@ def _describe(error: BaseException) -> str:
         text = f"{type(error).__name__}: {error}".removesuffix(": ")
     except BaseException:  # noqa: BLE001 - its own __str__ raises
         text = type(error).__name__
-    return redaction.beginning(text, _MOST_TEXT)
+    return _beginning(text, _MOST_TEXT)
+
+
+def _beginning(text: str, most: int) -> str:
+    """Return the beginning of a text of any length, without secrets."""
+    # Looking for secrets takes minutes in a text without a bound. Half a secret, where this cuts,
+    # is not recognized: so twice as much is searched as is kept.
+    return redaction.beginning(text[: 2 * most], most)
+
+
+def _bounded(text: str, most: int = LONGEST) -> str:
+    """Return a text of a plug-in as it is, or of a long one the beginning."""
+    return text if len(text) <= most else f"{_beginning(text, most - 1)}\N{HORIZONTAL ELLIPSIS}"
+
+
+def _bounded_error(error: BaseException) -> BaseException:
+    """Return an error with texts of bounded length: itself, if it has such."""
+    if not isinstance(error, SessionError | NotApplicableError):
+        return error
+    found, hint, log = str(error), error.hint, getattr(error, "log", "")
+    if max(len(found), len(hint)) <= LONGEST and len(log) <= _MOST_LOG:
+        return error
+    found, hint = _bounded(found), _bounded(hint)
+    if isinstance(error, NotApplicableError):
+        return NotApplicableError(found, hint=hint)
+    return SessionError(found, hint=hint, log=log[:_MOST_LOG])
 
 
 def _innermost(error: BaseException) -> TracebackType | None:
@@ -256,10 +285,10 @@ class PluginInfo:
         it goes to the log in the cache.
         """
         if isinstance(error, PluginError) or _is_no_fault(error):
-            raise error
+            raise _bounded_error(error)
         # An IsobenchError has a message for the user, and needs no traceback.
         if isinstance(error, IsobenchError) and _has_texts(error):
-            return SessionError(str(error), hint=error.hint)
+            return SessionError(_bounded(str(error)), hint=_bounded(error.hint))
         if (of_machine := machine_error(error)) is not None:
             return of_machine
         late = isinstance(error, TimeLimitError)
@@ -271,7 +300,7 @@ class PluginInfo:
         """Return the error for a bug. Outside of a run, write its traceback to the log in the
         cache.
         """
-        log = f"{self.blame}\n{log}"
+        log = f"{self.blame}\n{_bounded(log, _MOST_TRACEBACK)}"
         key = self.name if self.noun == "plug-in" else f"{self.noun} {self.name}"
         where = (
             f"logs/{self.name}.log in the folder of the run" if in_run else _append_to_log(key, log)
@@ -371,12 +400,12 @@ def _availability(answer: object) -> Availability:
     _require_type(answer, (Available, Unavailable), "what came back", "an Available or Unavailable")
     if isinstance(answer, Available):
         _require_type(answer.version, str, "version", "a str")
-        return answer
+        return replace(answer, version=_bounded(answer.version))
     assert isinstance(answer, Unavailable)
     _require_type(answer.lack, Lack, "lack", "a Lack")
     _require_type(answer.what, str, "what", "a str")
     _require_type(answer.hint, str, "hint", "a str")
-    return answer
+    return replace(answer, what=_bounded(answer.what), hint=_bounded(answer.hint))
 
 
 def _technology(value: object) -> Technology:
@@ -396,6 +425,7 @@ def _name(value: object) -> TargetName:
 
 def _expectations(value: object) -> tuple[Expectation, ...]:
     _require_type(value, (tuple, list), "expectations", "a tuple")
+    _require_few(cast("tuple[object, ...]", value), "expectations")
     for expectation in cast("tuple[object, ...]", value):
         _require_type(expectation, Expectation, "one of expectations", "an Expectation")
         assert isinstance(expectation, Expectation)
@@ -408,15 +438,25 @@ def _expectations(value: object) -> tuple[Expectation, ...]:
             raise TypeError(
                 f"the value of {expectation.key} is {_type_name(expectation.value)}, not a fact"
             )
-    return tuple(cast("tuple[Expectation, ...]", value))
+        if len(expectation.key) + len(str(expectation.value)) > LONGEST:
+            raise ValueError(f"an expectation has more than {LONGEST} characters")
+    found = cast("tuple[Expectation, ...]", value)
+    return tuple(replace(each, hint=_bounded(each.hint)) for each in found)
+
+
+def _require_few(value: Sized, what: str) -> None:
+    if len(value) > _MOST_ITEMS:
+        raise ValueError(f"{what}: more than {_MOST_ITEMS}")
 
 
 def _starts(value: object) -> Mapping[str, str]:
     _require_type(value, Mapping, "starts", "a mapping of texts")
+    _require_few(cast("Mapping[object, object]", value), "starts")
     for key, text in cast("Mapping[object, object]", value).items():
         _require_type(key, str, "a key of starts", "a str")
         _require_type(text, str, f"starts[{key!r}]", "a str")
-    return dict(cast("Mapping[str, str]", value))
+    found = cast("Mapping[str, str]", value)
+    return {_bounded(key): _bounded(text) for key, text in found.items()}
 
 
 def _lacks(value: object) -> Mapping[Need, str]:
@@ -424,7 +464,7 @@ def _lacks(value: object) -> Mapping[Need, str]:
     for need, why in cast("Mapping[object, object]", value).items():
         _require_type(need, Need, "a key of lacks", "a Need")
         _require_type(why, str, f"lacks[{need}]", "a str")
-    return dict(cast("Mapping[Need, str]", value))
+    return {need: _bounded(why) for need, why in cast("Mapping[Need, str]", value).items()}
 
 
 def _exclusive(value: object) -> bool:
@@ -446,11 +486,15 @@ def _limitable(value: object) -> Collection[Resource]:
 
 def _leftovers(value: object) -> list[Leftover]:
     _require_type(value, (tuple, list), "what sweep returned", "a list of Leftover")
+    _require_few(cast("Sequence[object]", value), "what sweep returned")
     for found in cast("Sequence[object]", value):
         _require_type(found, Leftover, "one of what sweep returned", "a Leftover")
         _require_type(cast("Leftover", found).what, str, "what of a Leftover", "a str")
         _require_type(cast("Leftover", found).failure, str, "failure of a Leftover", "a str")
-    return list(cast("Sequence[Leftover]", value))
+    return [
+        Leftover(what=_bounded(each.what), failure=_bounded(each.failure))
+        for each in cast("Sequence[Leftover]", value)
+    ]
 
 
 def _evidence(value: object) -> list[Evidence]:
@@ -724,7 +768,7 @@ class _Prepares(CheckedTarget):
     def prepare(self, say: Callable[[str], None]) -> None:
         """Make the files that are kept between runs."""
         with self.calling("prepare", PREPARE_LIMIT, in_run=False):
-            cast("Preparer", self.inner).prepare(say)
+            cast("Preparer", self.inner).prepare(lambda text: say(_bounded(text)))
 
 
 class _Sweeps(CheckedTarget):
@@ -843,7 +887,7 @@ def fault(target: Target, error: BaseException, place: str) -> SessionError:
     from the user (Ctrl-C) or from the interpreter.
     """
     if isinstance(error, SessionError) and _has_texts(error):
-        return error
+        return cast("SessionError", _bounded_error(error))
     if isinstance(target, CheckedTarget):
         return target.fault(error, place)
     # In-tree targets are not wrapped: a KeyboardInterrupt or SystemExit there is meant for

@@ -21,7 +21,7 @@ import pytest
 
 from isobench.cli import _progress
 from isobench.cli._errors import run_guarded
-from isobench.config import paths
+from isobench.config import paths, redaction
 from isobench.config.options import RunOptions
 from isobench.model import (
     Available,
@@ -40,7 +40,7 @@ from isobench.model import (
     Visit,
     plan,
 )
-from isobench.model.errors import SessionError, TimeIsUpError, UsageError
+from isobench.model.errors import NotApplicableError, SessionError, TimeIsUpError, UsageError
 from isobench.model.units import Nanoseconds, TargetName, WorkloadName, seconds
 from isobench.plugins import deadlines, entry_points, guard, ownership
 from isobench.plugins.api import (
@@ -934,3 +934,84 @@ def test_signals_that_a_parent_has_blocked_or_ignored_work_again() -> None:
         timeout=60,
     )
     assert done.stdout == "1 set()\n"
+
+
+# ---- long texts ----------------------------------------------------------------------------------
+
+LONG = "A" * 3_000_000
+SHORT = 10_000
+
+
+class _LongTexts(FakeTarget):
+    """A target with a long text wherever the interface takes one."""
+
+    starts = {"cold": LONG}  # noqa: RUF012 - as plug-ins write it
+    lacks = {Need.THREADS: LONG}  # noqa: RUF012 - as above
+
+    def prepare(self, say: Callable[[str], None]) -> None:
+        say(LONG)
+
+    def sweep(self, alive: object, *, cached: bool) -> list[Leftover]:
+        return [Leftover(what=LONG, failure=LONG)]
+
+
+@pytest.fixture
+def searched(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The lengths of the texts in which secrets were looked for."""
+    lengths: list[int] = []
+    search = redaction.text
+
+    def noted(text: str) -> str:
+        lengths.append(len(text))
+        return search(text)
+
+    monkeypatch.setattr(redaction, "text", noted)
+    return lengths
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [Available(version=LONG), Unavailable(lack=Lack.TOOL, what=LONG, hint="x\n" * 1_000_000)],
+)
+def test_long_texts_of_a_probe_are_cut_before_secrets_are_looked_for(
+    answer: Available | Unavailable, searched: list[int]
+) -> None:
+    found = guard._availability(answer)
+    texts = [found.version] if isinstance(found, Available) else [found.what, found.hint]
+    assert all(len(text) == SHORT and text.endswith("\N{HORIZONTAL ELLIPSIS}") for text in texts)
+    assert max(searched) <= 2 * SHORT
+
+
+def test_a_secret_where_a_long_text_is_cut_is_left_out_whole() -> None:
+    secret = "ghp_" + "a1B2" * 9
+    for before in (SHORT - 20, 2 * SHORT - 20):
+        found = guard._availability(Available(version="v " * (before // 2) + secret + LONG))
+        assert isinstance(found, Available)
+        assert "a1B2" not in found.version
+
+
+@pytest.mark.parametrize("kind", [SessionError, NotApplicableError, UsageError, ValueError])
+def test_long_texts_of_errors_are_cut(kind: type[Exception], searched: list[int]) -> None:
+    error = kind(LONG) if kind is ValueError else kind(LONG, hint=LONG)  # type: ignore[call-arg]
+    target = guard.checked(FakeTarget(name=TargetName("box")), MAKER)
+    assert isinstance(target, guard.CheckedTarget)
+    with pytest.raises((SessionError, NotApplicableError)) as caught, target.calling("open", 60):
+        raise error
+    assert len(str(caught.value)) <= SHORT
+    assert len(caught.value.hint) <= SHORT
+    assert max(searched, default=0) <= 1 << 17  # that of a traceback
+
+
+def test_long_texts_of_a_targets_attributes_and_other_calls_are_cut(searched: list[int]) -> None:
+    target: Any = guard.checked(_LongTexts(name=TargetName("box")), MAKER)
+    said: list[str] = []
+    target.prepare(said.append)
+    (left,) = target.sweep(lambda _: True, cached=False)
+    found = [*target.starts.values(), *target.lacks.values(), *said, left.what, left.failure]
+    assert [len(text) for text in found] == [SHORT] * 5
+    assert max(searched) <= 2 * SHORT
+
+
+def test_more_items_than_anybody_needs_are_a_fault() -> None:
+    with pytest.raises(ValueError, match="more than 1000"):
+        guard._leftovers([Leftover(what="x")] * 1001)
