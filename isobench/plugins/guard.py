@@ -59,7 +59,7 @@ from isobench.model.errors import (
     UsageError,
 )
 from isobench.model.units import SECOND, Nanoseconds, TargetName
-from isobench.plugins import deadlines, stdout
+from isobench.plugins import deadlines, stdout, surroundings
 from isobench.plugins.api import (
     Channel,
     Completed,
@@ -312,7 +312,7 @@ class PluginInfo:
     def loading(self, place: str) -> Iterator[None]:
         """Surround loading and making the plug-in: exceptions become SessionErrors."""
         try:
-            with stdout.to_stderr(), _limited(LOAD_LIMIT):
+            with self.surrounded(place, LOAD_LIMIT):
                 yield
         except BaseException as error:
             # That is a mistake in the user's configuration, and no bug of the plug-in.
@@ -324,10 +324,22 @@ class PluginInfo:
     def calling(self, place: str, limit: float) -> Iterator[None]:
         """Surround a call of a plug-in that is not a target, with a limit of `limit` seconds."""
         try:
-            with stdout.to_stderr(), _limited(limit):
+            with self.surrounded(place, limit):
                 yield
         except BaseException as error:  # noqa: BLE001 - whatever it raises is reported
             raise self.fault(error, place, in_run=False) from None
+
+    @contextlib.contextmanager
+    def surrounded(self, place: str, limit: float) -> Iterator[None]:
+        """Surround code of the plug-in: redirect output, limit the time, keep what it shares with
+        isobench.
+        """
+        # Several threads run at the same time: nobody knows which has changed what. `_in_parallel`
+        # keeps it for all of them.
+        in_main = threading.current_thread() is threading.main_thread()
+        keeping = surroundings.kept(self.blame, place) if in_main else contextlib.nullcontext()
+        with stdout.to_stderr(), _limited(limit), keeping:
+            yield
 
 
 def _append_to_log(name: str, log: str) -> str:
@@ -653,7 +665,7 @@ class CheckedTarget:
         passes through it.
         """
         try:
-            with stdout.to_stderr(), _limited(limit):
+            with self.info.surrounded(place, limit):
                 yield
         except BaseException as error:
             if error is propagating:
@@ -863,7 +875,7 @@ def unwrapped(wrapped: _T) -> _T:
 def guard_visit(target: Target, limit: float) -> AbstractContextManager[None]:
     """Surround a visit that calls the plug-in's own objects: redirect output, limit the time."""
     if isinstance(target, CheckedTarget):
-        return _guarded_visit(limit)
+        return target.info.surrounded("the visit", limit)
     return within(target, "the visit", limit)
 
 
@@ -874,12 +886,6 @@ def within(target: Target, place: str, limit: float) -> AbstractContextManager[A
     if isinstance(target, CheckedTarget):
         return contextlib.nullcontext()
     return deadlines.within(limit, place)
-
-
-@contextlib.contextmanager
-def _guarded_visit(limit: float) -> Iterator[None]:
-    with stdout.to_stderr(), _limited(limit):
-        yield
 
 
 def fault(target: Target, error: BaseException, place: str) -> SessionError:
@@ -968,15 +974,31 @@ _E = TypeVar("_E")
 
 
 def _in_parallel(
+    targets: Mapping[TargetName, Target],
+    place: str,
     calls: Mapping[TargetName, Callable[[], _T]],
     limit: float,
     read: Callable[[TargetName, "_Call[_T]"], _E],
 ) -> dict[TargetName, _E]:
     """Make calls of several targets at the same time, each in a thread and within `limit` seconds.
-    Return what `read` makes of each.
+    Return what `read` makes of each. `place` is their name.
 
     An exception in this thread, such as that of Ctrl-C, ends all calls.
     """
+    foreign = [targets[name] for name in calls]
+    blames = [each.info.blame for each in foreign if isinstance(each, CheckedTarget)]
+    if not blames:
+        return _called(calls, limit, read)
+    blame = blames[0] if len(blames) == 1 else f"one of: {'; '.join(blames)}"
+    with surroundings.kept(_bounded(blame), place):
+        return _called(calls, limit, read)
+
+
+def _called(
+    calls: Mapping[TargetName, Callable[[], _T]],
+    limit: float,
+    read: Callable[[TargetName, "_Call[_T]"], _E],
+) -> dict[TargetName, _E]:
     # They run at the same time, so that one limit is enough for all. A call that reaches it has
     # some seconds more to clean up, and to say itself what it was waiting for. Waits that it begins
     # meanwhile end with these seconds, and the call a moment later.
@@ -1013,7 +1035,7 @@ def probe(
         return answer
 
     calls = {name: functools.partial(_probed, target) for name, target in targets.items()}
-    return _in_parallel(calls, PROBE_LIMIT, read)
+    return _in_parallel(targets, "probe", calls, PROBE_LIMIT, read)
 
 
 def _probed(target: Target) -> Availability:
@@ -1081,7 +1103,7 @@ def sweep(
         for name, target in targets.items()
         if isinstance(target, Sweeper)
     }
-    _in_parallel(calls, limit, read)
+    _in_parallel(targets, "sweep", calls, limit, read)
 
 
 def _swept(name: TargetName, call: _Call[Sequence[Leftover]], limit: float) -> Sequence[Leftover]:

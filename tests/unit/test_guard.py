@@ -42,7 +42,7 @@ from isobench.model import (
 )
 from isobench.model.errors import NotApplicableError, SessionError, TimeIsUpError, UsageError
 from isobench.model.units import Nanoseconds, TargetName, WorkloadName, seconds
-from isobench.plugins import deadlines, entry_points, guard, ownership
+from isobench.plugins import deadlines, entry_points, guard, ownership, surroundings
 from isobench.plugins.api import (
     Channel,
     Completed,
@@ -1015,3 +1015,75 @@ def test_long_texts_of_a_targets_attributes_and_other_calls_are_cut(searched: li
 def test_more_items_than_anybody_needs_are_a_fault() -> None:
     with pytest.raises(ValueError, match="more than 1000"):
         guard._leftovers([Leftover(what="x")] * 1001)
+
+
+# ---- what the process shares ---------------------------------------------------------------------
+
+
+class Wanders(FakeTarget):
+    """A target that changes the working folder and the umask, wherever it is called."""
+
+    def probe(self) -> Available:
+        _wander()
+        return Available(version="1")
+
+    def prepare(self, say: Callable[[str], None]) -> None:
+        _wander()
+        raise SessionError("no")
+
+
+def _wander() -> None:
+    os.chdir("/")
+    os.umask(0)
+
+
+@pytest.fixture
+def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(surroundings, "_blamed", set())
+    surroundings.take_unreported()
+    before = os.umask(0o027)
+    yield
+    left = os.umask(before)
+    assert (Path.cwd(), left) == (tmp_path, 0o027)
+
+
+def test_the_working_folder_and_the_umask_outlast_probes_and_their_plug_in_is_named(
+    shared: None,
+) -> None:
+    target = guard.checked(Wanders(name=TargetName("box")), MAKER)
+    assert guard.probe({target.name: target}, lambda *_: None) == {"box": Available(version="1")}
+    found = surroundings.take_unreported()
+    assert [str(fault) for fault in found] == [
+        f"probe changed {what} of isobench; it was changed back"
+        for what in ("the umask", "the working folder")
+    ]
+    assert {fault.hint for fault in found} == {MAKER.blame}
+
+
+@pytest.mark.parametrize("place", ["loading", "calling", "a target's call", "a visit"])
+def test_the_working_folder_and_the_umask_outlast_every_call(place: str, shared: None) -> None:
+    target: Any = guard.checked(Wanders(name=TargetName("box")), MAKER)
+    surround: dict[str, Callable[[], AbstractContextManager[None]]] = {
+        "loading": lambda: MAKER.loading("loading it"),
+        "calling": lambda: MAKER.calling("its text", 60),
+        "a visit": lambda: guard.guard_visit(target, 60),
+    }
+    if place in surround:
+        with surround[place]():
+            _wander()
+    else:
+        with pytest.raises(SessionError, match="no"):
+            target.prepare(lambda _: None)
+    assert len(surroundings.take_unreported()) == 2
+
+
+def test_a_working_folder_that_was_removed_ends_nothing(tmp_path: Path, shared: None) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    os.chdir(gone)
+    gone.rmdir()
+    with MAKER.calling("its text", 60):
+        pass
+    os.chdir(tmp_path)
+    assert not surroundings.take_unreported()
