@@ -72,8 +72,8 @@ def report_plugins() -> None:
     """Print which plug-ins are not used, or not completely, and why; each reason once."""
     from isobench.plugins import entry_points, surroundings
 
-    for fault in surroundings.take_unreported():
-        _progress.note(str(fault), hint=fault.hint)
+    for changed in surroundings.take_unreported():
+        _progress.note(str(changed), hint=changed.hint)
     for plugin, fault in entry_points.take_unreported():
         _progress.note(f"{plugin.kind} {plugin.name} of {plugin.origin}: {fault}", hint=fault.hint)
 

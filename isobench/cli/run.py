@@ -92,7 +92,9 @@ _FIXED: Final = {
     "-r", "--blocks", "--runs", type=parameters.BLOCKS, help="Measure exactly so many blocks."
 )
 @click.option(
-    "--min-blocks", type=parameters.BLOCKS, help="Fewest blocks for verdicts (default 10)."
+    "--min-blocks",
+    type=parameters.BLOCKS,
+    help="Fewest blocks (default 10): narrow intervals end no run before.",
 )
 @click.option("--max-blocks", type=parameters.BLOCKS, help="Most blocks (default 200).")
 @click.option(
