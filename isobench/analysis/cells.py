@@ -56,9 +56,10 @@ class Cell:
     metric: Metric
     verdict: Verdict
     value: float
-    reference: float
+    reference: float | None
     """Medians over visits in the unit of `summary.json`: times in seconds per operation. That of
-    the reference is over the blocks that both have.
+    the reference is over the blocks that both have; None: it has no value, as beside a target of a
+    duet whose partner failed in each block.
     """
     bounds: tuple[float | None, float | None]
     """95 % bounds of the median `value`, each one-sided; None from too few visits."""
@@ -782,12 +783,14 @@ class Analysis:
             needed=needed if open_question else None,
         )
 
-    def _beside_in_blocks(self, workload: WorkloadName, target: TargetName) -> float:
-        """Return native's median in the blocks of a cell: a target that left has fewer of them."""
+    def _beside_in_blocks(self, workload: WorkloadName, target: TargetName) -> float | None:
+        """Return native's median in the blocks of a cell: a target that left has fewer of them.
+        None: it has no value, as in a duet whose partner has none.
+        """
         column = self.column(workload, self.beside(target))
-        if column is None:  # a duet whose partner has no values
-            return math.nan
-        column = column.dropna()
+        column = None if column is None else column.dropna()
+        if column is None or column.empty:
+            return None
         # Native beside a target of a duet has the same blocks anyway. Without any ratio all count.
         shared = column[column.index.isin(self._pairs(workload, target).index)]
         return float(np.median(column if self.duet or shared.empty else shared))

@@ -19,8 +19,8 @@ _MOST_LEFT_OUT: Final = 4
 _ALPHA: Final = 0.05
 _COLD: Final = "startup.cold"
 
-StartTimes = Mapping[tuple[TargetName, WorkloadName], tuple[float, float]]
-"""The times of starts and native's, in seconds, by target and workload."""
+StartTimes = Mapping[tuple[TargetName, WorkloadName], tuple[float, float | None]]
+"""The times of starts and native's, in seconds, by target and workload; None: it is not known."""
 
 
 def headline(
@@ -127,18 +127,22 @@ def _start_sentence(cells: Sequence[Verdict], starts: StartTimes) -> str:
             )
             kind = workload.partition(".")[2] or workload
             article = "An" if kind[0] in "aeiou" else "A"
-            return f"{article} {kind} start takes {_times(sorted(found), ratios)}."
+            found.sort(key=lambda one: (one[0], one[2]))
+            return f"{article} {kind} start takes {_times(found, ratios)}."
     return ""
 
 
-def _times(found: Sequence[tuple[float, float, TargetName]], ratios: Sequence[float]) -> str:
-    """Return the times of starts, the shortest first, and their ratios."""
-    native = seconds_text(found[0][1], 2)
+def _times(found: Sequence[tuple[float, float | None, TargetName]], ratios: Sequence[float]) -> str:
+    """Return the times of starts, which come the shortest first, and their ratios."""
     if len(found) <= _MOST_NAMED:
         named = listed([f"{seconds_text(time, 2)} in {target}" for time, _, target in found])
     else:
         (shortest, _, first), (longest, _, last) = found[0], found[-1]
         named = f"{seconds_text(shortest, 2)} ({first}) to {seconds_text(longest, 2)} ({last})"
+    known = next((native for _, native, _ in found if native is not None), None)
+    if known is None:
+        return f"{named}; native's is not known"
+    native = seconds_text(known, 2)
     beside = f"{range_text(ratios[0], ratios[-1])} native's {native}" if ratios else f"not {native}"
     return f"{named}, {beside}"
 

@@ -6,7 +6,6 @@ microcode, mitigations, engines, isobench, is recorded with each run and shown o
 """
 
 import hashlib
-import math
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
@@ -149,7 +148,7 @@ def _checked(fields: dict[str, Any], run: Run) -> Mapping[str, Any]:
     fields = fields | {name: _within(name, fields[name]) for name in ("low", "high", "noise")}
     for name, (least, most) in RANGES.items():
         number = fields.get(name)
-        if number is not None and not math.isnan(number) and not least <= number <= most:
+        if number is not None and not least <= number <= most:
             raise UsageError(
                 f"{run.path}: {fields['target']} {fields['workload']} has no possible ratio"
                 f" ({name} {number:g})",

@@ -249,6 +249,27 @@ def test_of_many_starts_the_shortest_and_the_longest_are_named() -> None:
     assert first == "A warm start takes 1.0 s (t-0) to 4.0 s (t-3), 2.0x native's 500 ms."
 
 
+@pytest.mark.parametrize(
+    ("natives", "end"),
+    [
+        ((None, 0.5), "2.0 s in bubblewrap and 2.0 s in docker, not 500 ms."),
+        ((0.5, None), "2.0 s in bubblewrap and 2.0 s in docker, not 500 ms."),
+        ((None, None), "2.0 s in bubblewrap and 2.0 s in docker; native's is not known."),
+    ],
+)
+def test_natives_start_is_said_where_it_is_known(
+    natives: tuple[float | None, float | None], end: str
+) -> None:
+    names = [TargetName(name) for name in ("docker", "bubblewrap")]
+    cells = [cell(name, "startup.cold", None, UNPROVEN) for name in names]
+    times = {
+        (name, WorkloadName("startup.cold")): (2.0, native)
+        for name, native in zip(names, natives, strict=True)
+    }
+    first, *_ = headline(cells, TECHNOLOGIES, quick=False, complete=True, margin=1.05, starts=times)
+    assert first == f"A cold start takes {end}"
+
+
 def test_what_is_undecided_comes_with_the_command_that_settles_most_of_it() -> None:
     cells = [cell("docker", f"cpu.{n}", 1.02, OPEN) for n in range(4)]
     commands = ["isobench run --resume --budget 3m"] * 2 + ["isobench run --resume --budget 1h", ""]

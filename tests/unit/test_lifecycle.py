@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import random
+import re
 import signal
 import threading
 import time
@@ -29,6 +30,7 @@ from isobench.model import (
     Available,
     BlockHealth,
     Clock,
+    Command,
     Expectation,
     Lack,
     Leftover,
@@ -55,9 +57,9 @@ from isobench.model.errors import (
     UnavailableError,
     UsageError,
 )
-from isobench.model.units import Sha256, TargetName, Unit, WorkloadName, seconds
+from isobench.model.units import Nanoseconds, Sha256, TargetName, Unit, WorkloadName, seconds
 from isobench.payload import build
-from isobench.plugins.api import Target
+from isobench.plugins.api import Completed, Target
 from isobench.plugins.registry import Registry
 from isobench.plugins.testing import FakeTarget, Fault, Script, correct_check
 from isobench.report import write
@@ -1610,3 +1612,31 @@ def test_what_a_report_imports_is_there_before_anything_that_an_interruption_end
     blocks, handler = seen
     assert blocks == []
     assert handler is not ordinary
+
+
+class _Partnerless(FakeTarget):
+    """A native whose programs fail beside the box."""
+
+    def answer(self, command: Command, timeout: Nanoseconds) -> Completed:
+        if command.environment.get("ISOBENCH_TARGET") == "native#box":
+            raise SessionError("no room beside it", hint="as its script says")
+        return FakeTarget.answer(self, command, timeout)
+
+
+@pytest.mark.skipif(
+    len(os.sched_getaffinity(0)) < 2, reason="a duet needs two CPUs that can be used"
+)
+def test_a_duet_whose_partner_fails_in_each_block_has_values_and_no_ratio() -> None:
+    partnerless = _Partnerless(
+        name=NATIVE,
+        technology=Technology.NATIVE,
+        inside=HOST,
+        scripts={SIEVE: jittered(1e6)},
+    )
+    outcome = run(partnerless, box(), workloads={SIEVE: WORKLOADS[SIEVE]}, schedule=Schedule.DUET)
+    found = cell(outcome)
+    assert found["value"] > 0
+    assert (found["reference"], found["ratio"]) == (None, None)
+    assert "no-estimate" in found["doubt_codes"]
+    assert ("native#box", "cpu.sieve", "failed") in gaps(outcome)
+    assert not re.search(r"\bnan\b", headline_of(outcome))

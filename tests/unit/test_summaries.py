@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,12 +16,13 @@ import pytest
 from isobench import stats
 from isobench.analysis import summary as analysis
 from isobench.analysis.summary import Analysis
-from isobench.model import Cause, Clock, Gap, Sample, Schedule, Technology
-from isobench.model.units import TargetName, WorkloadName
+from isobench.model import Cause, Clock, Gap, Metric, Sample, Schedule, Technology
+from isobench.model.units import TargetName, Unit, WorkloadName
 from isobench.report import sections
 from isobench.report.sections.method import METHOD
 from isobench.storage import documents, reader
 from tests.unit.conftest import ITERATIONS
+from tests.unit.conftest import Counted as Printed
 
 Write = Callable[..., Path]
 BASE_SECONDS = 2e-6
@@ -168,6 +170,65 @@ def test_a_duet_whose_two_did_not_run_at_the_same_time_is_not_proven(
     found = cell(summary(synthetic({SIEVE: 1.3}, overlap=overlap, **DUET)))
     assert ("no-duet" in found["doubt_codes"]) is is_unproven
     assert found["standing"] == ("unproven" if is_unproven else "slower")
+
+
+EXPORTS = {
+    "json": "json", "csv": "csv", "markdown": "md", "html": "html", "junit": "xml",
+    "openmetrics": "om", "pytest-benchmark": "p.json", "hyperfine": "h.json",
+    "github-action-benchmark": "g.json", "bencher": "b.json",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("workload", ["cpu.sieve", "startup.cold"])
+def test_natives_time_is_left_out_where_the_partner_of_a_target_has_no_value(
+    workload: str, synthetic: Write, isobench: Callable[..., Any], tmp_path: Path
+) -> None:
+    missing = {("native#box", workload): frozenset(range(1, 31))}
+    path = synthetic({("box", workload): 1.3}, missing=missing, **DUET)
+    found = cell(summary(path), workload=workload)
+    assert found["value"] > 0
+    assert (found["reference"], found["ratio"]) == (None, None)
+    assert "no-estimate" in found["doubt_codes"]
+    exports = [
+        word
+        for name, ending in EXPORTS.items()
+        for word in (f"--export-{name}", tmp_path / f"copy.{ending}")
+    ]
+    done = isobench("report", path, *exports)
+    assert done.code == 0, done.err
+    other = synthetic({("box", workload): 1.3}, name="two", about={"id": "two"}, **DUET)
+    compared = isobench("compare", path, other)
+    assert compared.code in (0, 4), compared.err
+    added = isobench("history", "add", path, "--store", tmp_path / "store")
+    assert added.code == 0, added.err
+    shown = isobench("history", "show", "--store", tmp_path / "store")
+    said = [
+        done.out,
+        compared.out,
+        shown.out,
+        *(one.read_text() for one in tmp_path.glob("copy.*")),
+    ]
+    assert len(said) == 3 + len(EXPORTS)
+    for text in (*said, (path / "report.html").read_text(), (path / "summary.md").read_text()):
+        assert not re.search(r"\bnan\b", text, re.IGNORECASE)
+
+
+@pytest.mark.parametrize("metric", [None, "rate"])
+def test_only_the_target_whose_partner_has_no_value_is_without_natives(
+    metric: str | None, synthetic: Write
+) -> None:
+    ratios = {SIEVE: 1.3, ("jar", "cpu.sieve"): 1.5}
+    counted = Printed(
+        metric=Metric(name="rate", unit=Unit.OPERATIONS_PER_SECOND, fact="rate"),
+        factors=dict.fromkeys(ratios, 1.0),
+        missing=frozenset({"native#box"}),
+    )
+    missing = {} if metric else {("native#box", "cpu.sieve"): frozenset(range(1, 31))}
+    run = synthetic(ratios, metrics=(counted,) if metric else (), missing=missing, **DUET)
+    cells = [one for one in summary(run)["cells"] if one["metric"] == (metric or "time")]
+    without = {one["target"] for one in cells if one["reference"] is None}
+    assert without == {"box"}
+    assert {one["target"] for one in cells if one["ratio"] is not None} == {"jar", "native#2"}
 
 
 # ---- noise
