@@ -1,14 +1,22 @@
-"""The one door to DuckDB, which is an extra: connections without network and settings."""
+"""The one door to DuckDB, which is an extra: connections without network and settings.
+
+A call of DuckDB returns to Python, and to the handlers of signals, only when it has ended. So each
+is made in a thread of its own, and an interruption of the thread that waits ends it.
+"""
 
 import contextlib
 import errno
 import os
 import re
-from collections.abc import Sequence
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from isobench.model.errors import UsageError
+from isobench.plugins import deadlines
+from isobench.plugins.signals import uninterrupted
 
 if TYPE_CHECKING:
     import duckdb
@@ -18,6 +26,13 @@ PARQUET: Final = "FORMAT parquet, COMPRESSION zstd"
 _NUMBER: Final = re.compile(r'"errno": ?"?([1-9][0-9]{0,3})\b')
 """The number of the system's error, in those messages of DuckDB that have it."""
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_LIMIT: Final = 1800.0
+"""Seconds that one query may take. The largest store that is read takes minutes."""
+_ENDING: Final = 10.0
+"""Seconds that a query may take to end. DuckDB looks for it after each 2,048 rows."""
+_PART: Final = 65_536
+"""Rows that are fetched at a time: while DuckDB makes objects of them, no handler runs."""
+_Found = TypeVar("_Found")
 
 
 def library() -> Any:  # noqa: ANN401 - a module
@@ -52,6 +67,91 @@ def connection() -> "duckdb.DuckDBPyConnection":
     return found
 
 
+@contextlib.contextmanager
+def opened() -> "Iterator[duckdb.DuckDBPyConnection]":
+    """Open a connection for this context."""
+    database = connection()
+    try:
+        yield database
+    finally:
+        # Closing is refused while a query runs that has not ended when it should.
+        with contextlib.suppress(library().Error):
+            database.close()
+
+
+def make(
+    database: "duckdb.DuckDBPyConnection", sql: str, values: Mapping[str, object] | None = None
+) -> None:
+    """Make a statement that returns nothing, such as a new table."""
+    _ended_with(database, lambda _: database.execute(sql, values))
+
+
+def rows(
+    database: "duckdb.DuckDBPyConnection", sql: str, values: Mapping[str, object] | None = None
+) -> list[tuple[Any, ...]]:
+    """Return the rows that a query finds."""
+
+    def fetch(stopped: threading.Event) -> list[tuple[Any, ...]]:
+        found: list[tuple[Any, ...]] = []
+        answer = database.execute(sql, values)
+        while not stopped.is_set() and (part := answer.fetchmany(_PART)):
+            found += part
+        return found
+
+    return _ended_with(database, fetch)
+
+
+def row(
+    database: "duckdb.DuckDBPyConnection", sql: str, values: Mapping[str, object] | None = None
+) -> tuple[Any, ...]:
+    """Return the one row that a query finds."""
+    (found,) = rows(database, sql, values)
+    return found
+
+
+def columns(database: "duckdb.DuckDBPyConnection", sql: str) -> dict[str, Any]:
+    """Return what a query finds as arrays, by the names of the columns."""
+    return _ended_with(database, lambda _: database.execute(sql).fetchnumpy())
+
+
+def _ended_with(
+    database: "duckdb.DuckDBPyConnection", call: Callable[[threading.Event], _Found]
+) -> _Found:
+    """Return what calls of DuckDB return. They end with an exception in this thread, such as that
+    of Ctrl-C; the event says so to what is done between them. UsageError: they take too long.
+    """
+    stopped = threading.Event()
+
+    def stop() -> None:
+        stopped.set()
+        database.interrupt()
+
+    def answer() -> list[_Found]:
+        with deadlines.cut_by(stop):
+            return [call(stopped)]
+
+    made = deadlines.Call(answer, _LIMIT)
+    try:
+        made.join(time.monotonic() + _LIMIT + deadlines.GRACE)
+    except BaseException:
+        with uninterrupted():
+            # Again and again: it may have been about to begin a query, which forgets the first.
+            until = time.monotonic() + _ENDING
+            while not made.has_ended and time.monotonic() < until:
+                stop()
+                made.join(min(until, time.monotonic() + 0.05))
+        raise
+    if stopped.is_set() or not made.has_ended:
+        raise UsageError(
+            f"a query of DuckDB did not end within {_LIMIT / 60:g} minutes",
+            hint="ask for fewer runs: --since, --machine",
+        )
+    if made.error is not None:
+        raise made.error
+    assert made.result is not None
+    return made.result[0]
+
+
 def takes(path: Path) -> bool:
     """Return whether DuckDB can have a path: its texts are UTF-8, as paths need not be."""
     try:
@@ -81,7 +181,8 @@ def copy(
 ) -> None:
     """Write what a query returns into a file. OSError: it cannot be written."""
     try:
-        database.execute(f"COPY ({select}) TO '{quoted(made)}' ({form})", list(values) or None)
+        sql, bound = f"COPY ({select}) TO '{quoted(made)}' ({form})", list(values) or None
+        _ended_with(database, lambda _: database.execute(sql, bound))
     except library().Error as error:
         text = str(error).splitlines()[0]
         if number := _number_in(text):

@@ -64,7 +64,9 @@ _MOST_OF_A_ROW: Final = 64 << 20
 _MOST_ROWS: Final = 20_000_000
 """Rows of all files that are read. Equal ones take almost no room in a file."""
 _MOST_TEXT: Final = 2 << 30
-"""Bytes of the texts of the rows that are chosen. A million rows have as many."""
+"""Bytes of the texts of the rows that are chosen, and of those of all files that are searched for
+what no run has. With their conditions a million rows have as many; without, seven million.
+"""
 _MOST_CHOSEN: Final = 2_000_000
 """Rows that are made objects. A hundred thousand runs of twelve cells have fewer."""
 _MACHINE: Final = re.compile("[0-9a-f]+")
@@ -263,20 +265,16 @@ class Store:
         if count > _MOST_CHOSEN:
             raise self._too_many(count, _MOST_CHOSEN, files)
         if size > _MOST_TEXT:
-            raise UsageError(
-                f"{self.folder}: the texts of the rows are longer than"
-                f" {bounded.size_text(_MOST_TEXT)}, the most that is read",
-                hint="ask for fewer: --since, --machine",
-            )
+            raise self._too_long(files)
         _choose(database, files, choice)
         return _chosen(database)
 
     def _answer(self, query: Callable[[Any], _Found], files: Sequence[str]) -> _Found:
         """Return what a query finds in files that have been checked."""
-        with contextlib.closing(duckdb_door.connection()) as database:
+        with duckdb_door.opened() as database:
             try:
                 self._check_rows(database, files)
-                if not _are_sound(database, files):
+                if not self._are_sound(database, files):
                     raise self._damaged(files, None)
                 return query(database)
             except duckdb_door.errors() as error:
@@ -289,31 +287,55 @@ class Store:
         """Check the number and the schema of all rows. UsageError: they are not to be read."""
         bound = _bound(files)
         # The files have their numbers of rows: none of these is read for it.
-        (count,) = database.execute(f"SELECT count(*) FROM {_FILES}", bound).fetchone()  # noqa: S608 - a constant
+        (count,) = duckdb_door.row(database, f"SELECT count(*) FROM {_FILES}", bound)  # noqa: S608 - a constant
         if count > _MOST_ROWS:
             raise self._too_many(count, _MOST_ROWS, files)
-        oldest, newest = database.execute(
+        oldest, newest = duckdb_door.row(
+            database,
             f"SELECT min(schema::BIGINT), max(schema::BIGINT) FROM {_FILES}",  # noqa: S608 - a constant
             bound,
-        ).fetchone()
+        )
         if (oldest, newest) not in {(SCHEMA, SCHEMA), (None, None)}:
             raise _other_schema(self.folder, oldest, newest)
 
+    def _are_sound(self, database: Any, files: Sequence[str]) -> bool:  # noqa: ANN401 - a connection of DuckDB
+        """Return whether all rows of files are such as isobench writes. duckdb.Error: they have
+        other columns, or cannot be read. UsageError: their texts are too long to be searched.
+        """
+        if not _have_columns(database, files):
+            return False
+        if _searched(database, files) > _MOST_TEXT:
+            # One file alone may have what many rows share, which takes almost no room in it.
+            longest = [name for name in files if _searched(database, [name]) > _MOST_TEXT]
+            raise self._too_long(longest[:1] or files)
+        return _have_sound_rows(database, files)
+
     def _too_many(self, count: int, most: int, files: Sequence[str]) -> UsageError:
-        if len(files) == 1:
-            place, hint = files[0], _moved(files[0])
-        else:
-            place, hint = str(self.folder), "ask for fewer: --since, --machine"
+        place, hint = self._place(files)
         return UsageError(
             f"{place}: {count:,} rows of cells, and {most:,} are the most that is read", hint=hint
         )
 
+    def _too_long(self, files: Sequence[str]) -> UsageError:
+        place, hint = self._place(files)
+        return UsageError(
+            f"{place}: the texts of the rows are longer than {bounded.size_text(_MOST_TEXT)}, the"
+            " most that is read",
+            hint=hint,
+        )
+
+    def _place(self, files: Sequence[str]) -> tuple[str, str]:
+        """Return what has too much in it, and what to do."""
+        if len(files) == 1:
+            return files[0], _moved(files[0])
+        return str(self.folder), "ask for fewer: --since, --machine"
+
     def _damaged(self, files: Sequence[str], error: Exception | None) -> UsageError:
         """Return the error that names the file that cannot be read, or has what no run has."""
-        with contextlib.closing(duckdb_door.connection()) as database:
+        with duckdb_door.opened() as database:
             for name in files:
                 try:
-                    if _are_sound(database, [name]):
+                    if self._are_sound(database, [name]):
                         continue
                     why = "it has rows that isobench did not write"
                 except duckdb_door.errors() as found:
@@ -417,7 +439,12 @@ class Store:
                 folder.mkdir(parents=True, exist_ok=True)
                 # The new rows come first: whatever ends this, the run is in the store. Where both
                 # are in it, reading takes the complete ones.
-                self._write(path, rows)
+                try:
+                    self._write(path, rows)
+                except OSError:
+                    if is_alone:  # no other process is about to write there
+                        _remove_empty((folder, folder.parent))
+                    raise
                 if is_alone:
                     with self._noting():
                         for one in before:
@@ -460,6 +487,7 @@ class Store:
         if (self.folder / MARKER).exists():
             self._check_marker()
             return
+        missing = [one for one in (self.folder, *self.folder.parents) if not one.exists()]
         self.folder.mkdir(parents=True, exist_ok=True)
         others = [path.name for path in self.folder.iterdir() if not path.name.startswith(".")]
         # Another process may have made the mark just now.
@@ -470,7 +498,11 @@ class Store:
                 f"{self.folder} has other files in it ({others[0]})",
                 hint="name an empty folder with --store",
             )
-        _replace(self.folder / MARKER, msgspec.json.encode(_Marker()) + b"\n")
+        try:
+            _replace(self.folder / MARKER, msgspec.json.encode(_Marker()) + b"\n")
+        except OSError:
+            _remove_empty(missing)
+            raise
 
     def _has_runs(self) -> bool:
         """Return whether the folder has those of machines and months, as only a store has."""
@@ -505,7 +537,7 @@ class Store:
         files = [str(path) for path in paths]
         sql = f"SELECT DISTINCT started, complete FROM {_FILES} WHERE run = $run"  # noqa: S608 - constants
         bound = _bound(files) | {"run": row.run}
-        return set(self._answer(lambda database: database.execute(sql, bound).fetchall(), files))
+        return set(self._answer(lambda database: duckdb_door.rows(database, sql, bound), files))
 
     def _write(self, path: Path, rows: Sequence[Row]) -> None:
         """Write rows into a file, in place of what has its name."""
@@ -527,7 +559,7 @@ class Store:
         form: str = duckdb_door.PARQUET,
     ) -> None:
         """Write what a query returns. OSError: it cannot be written."""
-        with contextlib.closing(duckdb_door.connection()) as database:
+        with duckdb_door.opened() as database:
             duckdb_door.copy(database, select, made, values, form)
 
     @contextlib.contextmanager
@@ -613,7 +645,7 @@ class Store:
     def _prune(self, path: Path, before: str) -> set[str]:
         sql = f"SELECT DISTINCT run, started < $before FROM {_FILES}"  # noqa: S608 - a constant
         bound = _bound([str(path)]) | {"before": before}
-        found = self._answer(lambda database: database.execute(sql, bound).fetchall(), [str(path)])
+        found = self._answer(lambda database: duckdb_door.rows(database, sql, bound), [str(path)])
         old = {run for run, is_old in found if is_old}
         if old and len(old) < len(found):
             self._keep(path, "started >= ?", before)
@@ -696,6 +728,13 @@ def _read(folder: Path) -> Iterator[None]:
         pass
     except OSError as error:
         raise bounded.unreadable(folder, error, "its runs would be") from None
+
+
+def _remove_empty(folders: Iterable[Path]) -> None:
+    """Remove folders in which nothing could be written, the innermost first."""
+    with contextlib.suppress(OSError):  # it is not empty, nor are those around it
+        for folder in folders:
+            folder.rmdir()
 
 
 def _now() -> datetime:
@@ -808,10 +847,11 @@ def _count(database: Any, files: Sequence[str], choice: Choice) -> tuple[int, in
     """Return the number of the chosen rows, and how long their texts are."""
     where, values = _conditions(choice)
     size = f"{_SIZE} + strlen(conditions)"
-    count, total = database.execute(
+    count, total = duckdb_door.row(
+        database,
         f"SELECT count(*), coalesce(sum({size}), 0) FROM {_FILES} {where}",  # noqa: S608 - names of columns
         _bound(files) | values,
-    ).fetchone()
+    )
     return int(count), int(total)
 
 
@@ -819,7 +859,8 @@ def _choose(database: Any, files: Sequence[str], choice: Choice) -> None:  # noq
     """Make the table of the chosen rows."""
     where, values = _conditions(choice)
     columns, bound = ", ".join(COLUMNS), _bound(files) | values
-    database.execute(f"CREATE TABLE chosen AS SELECT {columns} FROM {_FILES} {where}", bound)  # noqa: S608 - names of columns
+    sql = f"CREATE TABLE chosen AS SELECT {columns} FROM {_FILES} {where}"  # noqa: S608 - names of columns
+    duckdb_door.make(database, sql, bound)
 
 
 def _chosen(database: Any) -> list[Row]:  # noqa: ANN401 - a connection of DuckDB
@@ -829,26 +870,30 @@ def _chosen(database: Any) -> list[Row]:  # noqa: ANN401 - a connection of DuckD
     them is fetched once, which takes half of the time.
     """
     for table, names in _SHARED.items():
-        database.execute(
+        duckdb_door.make(
+            database,
             f"CREATE TABLE {table} AS SELECT row_number() OVER () - 1 AS {table}_number, *"  # noqa: S608 - names of columns
-            f" FROM (SELECT DISTINCT {', '.join(names)} FROM chosen)"
+            f" FROM (SELECT DISTINCT {', '.join(names)} FROM chosen)",
         )
     sets = [
-        database.execute(f"SELECT * EXCLUDE {table}_number FROM {table} ORDER BY {table}_number")  # noqa: S608 - names of columns
-        .fetchall()
+        duckdb_door.rows(
+            database,
+            f"SELECT * EXCLUDE {table}_number FROM {table} ORDER BY {table}_number",  # noqa: S608 - names of columns
+        )
         for table in _SHARED
-    ]  # fmt: skip
+    ]
     joins = (
         f"JOIN {table} ON "
         + " AND ".join(f"chosen.{name} IS NOT DISTINCT FROM {table}.{name}" for name in names)
         for table, names in _SHARED.items()
     )
     own = (f"chosen.{name}" for name in _OF_A_ROW)
-    found = database.execute(
+    found = duckdb_door.columns(
+        database,
         f"SELECT {', '.join((*(f'{table}_number' for table in _SHARED), *own))}"  # noqa: S608 - names of columns
         f" FROM chosen {' '.join(joins)} ORDER BY chosen.started, chosen.run,"
-        " chosen.complete DESC, chosen.place"
-    ).fetchnumpy()
+        " chosen.complete DESC, chosen.place",
+    )
     of_runs, of_cells = sets
     return [
         Row(*_IN_ORDER((*of_runs[run], *of_cells[cell], *own)))
@@ -874,18 +919,28 @@ def _conditions(choice: Choice) -> tuple[str, dict[str, object]]:
     return (f"WHERE {' AND '.join(parts)}" if parts else ""), values
 
 
-def _are_sound(database: Any, files: Sequence[str]) -> bool:  # noqa: ANN401 - a connection of DuckDB
-    """Return whether all rows of files are such as isobench writes. duckdb.Error: they have other
-    columns, or cannot be read.
-    """
-    bound = _bound(files)
+def _have_columns(database: Any, files: Sequence[str]) -> bool:  # noqa: ANN401 - a connection of DuckDB
+    """Return whether files have the columns that isobench writes."""
     # A column of another type may still compare with texts and numbers, which are then cast.
-    described = database.execute(f"DESCRIBE SELECT {', '.join(COLUMNS)} FROM {_FILES}", bound)  # noqa: S608 - names of columns
-    if {name: kind for name, kind, *_ in described.fetchall()} != COLUMNS:
-        return False
+    sql = f"DESCRIBE SELECT {', '.join(COLUMNS)} FROM {_FILES}"  # noqa: S608 - names of columns
+    described = duckdb_door.rows(database, sql, _bound(files))
+    return {name: kind for name, kind, *_ in described} == COLUMNS
+
+
+def _searched(database: Any, files: Sequence[str]) -> int:  # noqa: ANN401 - a connection of DuckDB
+    """Return how long the texts are that `_have_sound_rows` searches. Their lengths are found much
+    faster than anything in them.
+    """
+    sql = f"SELECT coalesce(sum({_SIZE}), 0) FROM {_FILES}"  # noqa: S608 - names of columns
+    (size,) = duckdb_door.row(database, sql, _bound(files))
+    return int(size)
+
+
+def _have_sound_rows(database: Any, files: Sequence[str]) -> bool:  # noqa: ANN401 - a connection of DuckDB
+    """Return whether all rows of files with these columns are such as isobench writes."""
     sql = f"SELECT count(*) FROM {_FILES} WHERE ({_SOUND}) IS NOT TRUE"  # noqa: S608 - a constant
-    found = database.execute(sql, bound).fetchone()
-    return found is not None and found[0] == 0
+    (count,) = duckdb_door.row(database, sql, _bound(files))
+    return bool(count == 0)
 
 
 def _are_own(database: Any, files: Sequence[str]) -> bool:  # noqa: ANN401 - a connection of DuckDB
@@ -893,14 +948,14 @@ def _are_own(database: Any, files: Sequence[str]) -> bool:  # noqa: ANN401 - a c
     read, and are not too large to be read at once.
     """
     bound = _bound(files)
-    described = database.execute(f"DESCRIBE SELECT * FROM {_FILES}", bound).fetchall()  # noqa: S608 - a constant
+    described = duckdb_door.rows(database, f"DESCRIBE SELECT * FROM {_FILES}", bound)  # noqa: S608 - a constant
     if {name for name, *_ in described} != COLUMNS.keys():
         return False
     count, size = _count(database, files, Choice())
     if count > _MOST_CHOSEN or size > _MOST_TEXT:
         return False
     sql = f"SELECT DISTINCT conditions FROM {_FILES}"  # noqa: S608 - a constant
-    return all(_are_conditions(text) for (text,) in database.execute(sql, bound).fetchall())
+    return all(_are_conditions(text) for (text,) in duckdb_door.rows(database, sql, bound))
 
 
 def _moved(name: str) -> str:

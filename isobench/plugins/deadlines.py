@@ -15,12 +15,14 @@ import contextlib
 import heapq
 import itertools
 import signal
+import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from types import FrameType
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 from isobench.model.errors import SessionError
 
@@ -28,6 +30,7 @@ GRACE: Final = 5.0
 """Seconds that a call has beyond its limit, to clean up."""
 # Code may catch the exception of an alarm (`except BaseException`): so it repeats.
 _ALARM_INTERVAL: Final = 1.0
+_T = TypeVar("_T")
 
 
 class TimeLimitError(BaseException):
@@ -209,6 +212,59 @@ def alarm(limit: float) -> Iterator[None]:
         if due:
             # Zero would turn the timer off: setitimer(2).
             signal.setitimer(signal.ITIMER_REAL, max(due - (time.monotonic() - began), 0.001))
+
+
+class Call(Generic[_T]):
+    """A call in a thread of its own, whose waits are limited."""
+
+    def __init__(self, call: Callable[[], _T], limit: float) -> None:
+        """Begin now. `limit` is in seconds."""
+        self._call, self._limit = call, limit
+        self._result: _T | None = None
+        self.error: BaseException | None = None
+        self._deadline: Deadline | None = None
+        # Not Thread.join and is_alive: until Python 3.13 a thread whose join is interrupted by the
+        # exception of a signal counts as ended.
+        self._began, self._ended = threading.Event(), threading.Event()
+        # A daemon, so that a call that hangs does not keep isobench from ending.
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            with watched(self._limit) as self._deadline:
+                self._began.set()
+                self._result = self._call()
+        except BaseException as error:  # noqa: BLE001 - the caller reports it
+            self.error = error
+        finally:
+            self._ended.set()
+
+    def join(self, until: float) -> None:
+        """Wait for its end, until then (time.monotonic)."""
+        self._ended.wait(max(0.0, until - time.monotonic()))
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it has returned or raised."""
+        return self._ended.is_set()
+
+    @property
+    def result(self) -> _T | None:
+        """What it returned; None where it did not return."""
+        return self._result
+
+    @property
+    def stack(self) -> str:
+        """Where it is at the moment."""
+        frame = sys._current_frames().get(self._thread.ident or 0)  # noqa: SLF001 - there is no other way
+        return "".join(traceback.format_stack(frame))
+
+    def cancel(self) -> None:
+        """End its waits."""
+        self._began.wait(1)
+        if self._deadline is not None:
+            self._deadline.cancel()
 
 
 class _Watcher:

@@ -19,7 +19,6 @@ import errno
 import functools
 import opcode
 import os
-import sys
 import threading
 import time
 import traceback
@@ -29,7 +28,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from resource import RLIM_INFINITY, RLIMIT_AS, getrlimit
 from types import TracebackType
-from typing import Any, Final, Generic, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 
 from isobench.config import cache, paths, redaction
 from isobench.model import (
@@ -918,54 +917,6 @@ def _unavailable(error: IsobenchError) -> Unavailable:
     return Unavailable(lack=Lack.PLUGIN, what=f"the plug-in is broken: {error}", hint=error.hint)
 
 
-class _Call(Generic[_T]):
-    """A call of a target in a thread of its own."""
-
-    def __init__(self, call: Callable[[], _T], limit: float) -> None:
-        self._call, self._limit = call, limit
-        self._result: _T | None = None
-        self.error: BaseException | None = None
-        self._deadline: deadlines.Deadline | None = None
-        self._began = threading.Event()
-        # A daemon, so that a call that hangs does not keep isobench from ending.
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        try:
-            with deadlines.watched(self._limit) as self._deadline:
-                self._began.set()
-                self._result = self._call()
-        except BaseException as error:  # noqa: BLE001 - the caller reports it
-            self.error = error
-
-    def join(self, until: float) -> None:
-        """Wait for its end, until then (time.monotonic)."""
-        self._thread.join(max(0.0, until - time.monotonic()))
-
-    @property
-    def has_ended(self) -> bool:
-        """Whether it has returned or raised."""
-        return not self._thread.is_alive()
-
-    @property
-    def result(self) -> _T | None:
-        """What it returned; None where it did not return."""
-        return self._result
-
-    @property
-    def stack(self) -> str:
-        """Where it is at the moment."""
-        frame = sys._current_frames().get(self._thread.ident or 0)  # noqa: SLF001 - there is no other way
-        return "".join(traceback.format_stack(frame))
-
-    def cancel(self) -> None:
-        """End its waits."""
-        self._began.wait(1)
-        if self._deadline is not None:
-            self._deadline.cancel()
-
-
 _CANCEL_SECONDS: Final = 2.0
 """How long calls that were cancelled may take to clean up."""
 _END_SECONDS: Final = 2.0
@@ -978,7 +929,7 @@ def _in_parallel(
     place: str,
     calls: Mapping[TargetName, Callable[[], _T]],
     limit: float,
-    read: Callable[[TargetName, "_Call[_T]"], _E],
+    read: Callable[[TargetName, deadlines.Call[_T]], _E],
 ) -> dict[TargetName, _E]:
     """Make calls of several targets at the same time, each in a thread and within `limit` seconds.
     Return what `read` makes of each. `place` is their name.
@@ -997,16 +948,16 @@ def _in_parallel(
 def _called(
     calls: Mapping[TargetName, Callable[[], _T]],
     limit: float,
-    read: Callable[[TargetName, "_Call[_T]"], _E],
+    read: Callable[[TargetName, deadlines.Call[_T]], _E],
 ) -> dict[TargetName, _E]:
     # They run at the same time, so that one limit is enough for all. A call that reaches it has
     # some seconds more to clean up, and to say itself what it was waiting for. Waits that it begins
     # meanwhile end with these seconds, and the call a moment later.
     until = time.monotonic() + limit + deadlines.GRACE + _END_SECONDS
-    made: dict[TargetName, _Call[_T]] = {}
+    made: dict[TargetName, deadlines.Call[_T]] = {}
     try:
         for name, call in calls.items():
-            made[name] = _Call(call, limit)
+            made[name] = deadlines.Call(call, limit)
         found = {}
         for name, one in made.items():
             one.join(until)
@@ -1029,7 +980,7 @@ def probe(
     with each result.
     """
 
-    def read(name: TargetName, call: _Call[Availability]) -> Availability:
+    def read(name: TargetName, call: deadlines.Call[Availability]) -> Availability:
         answer = _answer(name, targets[name], call)
         on_answer(name, answer)
         return answer
@@ -1042,7 +993,7 @@ def _probed(target: Target) -> Availability:
     return _availability(target.probe())
 
 
-def _answer(name: TargetName, target: Target, call: _Call[Availability]) -> Availability:
+def _answer(name: TargetName, target: Target, call: deadlines.Call[Availability]) -> Availability:
     """Return the result of a probe; Unavailable where there is none."""
     if call.result is not None:
         return call.result
@@ -1070,7 +1021,7 @@ def _answer(name: TargetName, target: Target, call: _Call[Availability]) -> Avai
     return _unavailable(error)
 
 
-def _late(name: TargetName, call: _Call[Availability]) -> Unavailable:
+def _late(name: TargetName, call: deadlines.Call[Availability]) -> Unavailable:
     """Return the answer in place of a target of isobench's whose probe came to no end."""
     where = "" if call.has_ended else _append_to_log(name, f"probe is at:\n{call.stack}")
     return Unavailable(
@@ -1094,7 +1045,7 @@ def sweep(
     seconds. `on_leftover` is called with each result; a failure is one of them.
     """
 
-    def read(name: TargetName, call: _Call[Sequence[Leftover]]) -> None:
+    def read(name: TargetName, call: deadlines.Call[Sequence[Leftover]]) -> None:
         for leftover in _swept(name, call, limit):
             on_leftover(leftover)
 
@@ -1106,7 +1057,9 @@ def sweep(
     _in_parallel(targets, "sweep", calls, limit, read)
 
 
-def _swept(name: TargetName, call: _Call[Sequence[Leftover]], limit: float) -> Sequence[Leftover]:
+def _swept(
+    name: TargetName, call: deadlines.Call[Sequence[Leftover]], limit: float
+) -> Sequence[Leftover]:
     if call.result is not None:
         return call.result
     why = f"it did not end within {limit:g} s"

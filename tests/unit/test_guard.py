@@ -1087,3 +1087,26 @@ def test_a_working_folder_that_was_removed_ends_nothing(tmp_path: Path, shared: 
         pass
     os.chdir(tmp_path)
     assert not surroundings.take_unreported()
+
+
+def test_a_call_whose_wait_was_interrupted_has_not_ended() -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    going = threading.Event()
+    call = deadlines.Call(lambda: going.wait(60), 60)
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    timer = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGUSR1))
+    try:
+        timer.start()
+        with pytest.raises(KeyboardInterrupt):
+            call.join(time.monotonic() + 60)
+        assert not call.has_ended
+        going.set()
+        call.join(time.monotonic() + 60)
+        assert call.has_ended
+        assert call.result is True
+    finally:
+        going.set()
+        timer.cancel()
+        signal.signal(signal.SIGUSR1, before)

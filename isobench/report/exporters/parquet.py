@@ -1,7 +1,5 @@
 """The samples of a run as Parquet. It needs the extra `history`."""
 
-import contextlib
-
 from isobench.history import duckdb_door
 from isobench.plugins import ownership
 from isobench.report.write import Outcome
@@ -12,7 +10,7 @@ def export(outcome: Outcome) -> bytes:
     samples = outcome.run().samples
     with (
         ownership.temporary_folder("parquet") as scratch,
-        contextlib.closing(duckdb_door.connection()) as database,
+        duckdb_door.opened() as database,
     ):
         made = scratch / "samples.parquet"
         database.register("samples", samples)
