@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from isobench.history import alarm, search
 from isobench.history.alarm import Finding
 from isobench.history.row import Row
-from isobench.history.series import is_gap
+from isobench.history.series import confirms, is_gap
 from isobench.history.store import runs_of
 
 
@@ -73,7 +73,7 @@ def of_store(
     have shown. `every` are the rows of the store.
     """
     found = judged(rows, every, searcher)
-    again = [row for row in every if row.confirms == rows[0].run]
+    again = [row for row in every if confirms(row, rows[0])]
     return confirmed(found, again, every, searcher) if again else found
 
 

@@ -103,6 +103,12 @@ def counts(row: Row) -> bool:
     return row.mean is not None and not row.quick and row.status != Status.UNPROVEN
 
 
+def confirms(row: Row, first: Row) -> bool:
+    """Return whether a row is of a run that measured again what another run had found."""
+    # It says so itself: a run that began before cannot have known of it.
+    return row.confirms == first.run and row.started >= first.started
+
+
 def is_gap(row: Row) -> bool:
     """Return whether a cell could not be measured: its status is the cause."""
     return row.value is None and row.mean is None
@@ -217,7 +223,7 @@ def _candidates(one: Series, starts: Sequence[int]) -> list[ChangePoint]:
 def _change_point(one: Series, begin: int, middle: int, end: int) -> ChangePoint:
     before, after = one.rows[begin:middle], one.rows[middle:end]
     found = stats.between_histories([*map(location, before)], [*map(location, after)])
-    again = [row for row in one.again if row.confirms == after[0].run]
+    again = [row for row in one.again if confirms(row, after[0])]
     return ChangePoint(
         row=after[0],
         location=found,

@@ -1,5 +1,6 @@
 """The history: what is kept of a run, the store on the disk, series, change points, alarms."""
 
+import contextlib
 import errno
 import gc
 import json
@@ -7,6 +8,7 @@ import math
 import os
 import random
 import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -485,6 +487,111 @@ def test_a_full_disk_is_an_error_with_a_hint_and_nothing_is_lost(
     assert not [path for path in store.folder.rglob("*") if "unfinished" in path.name]
 
 
+def test_a_store_that_could_not_be_begun_leaves_no_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(module.bounded, "publish", full)
+    with pytest.raises(UsageError, match="No space left"):
+        Store(tmp_path / "new" / "store").add([row(0)])
+    assert not [*tmp_path.iterdir()]
+    monkeypatch.undo()
+    began = Store(tmp_path / "store")
+    began.add([row(0)])
+    monkeypatch.setattr(module.bounded, "publish", full)
+    with pytest.raises(UsageError, match="No space left"):
+        began.add([row(40)])
+    monkeypatch.undo()
+    assert [one.name for one in began.folder.rglob("month=*")] == ["month=2026-01"]
+    assert began.add([row(40)])
+
+
+@pytest.fixture
+def unsearched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let files have short texts only, and no text be searched."""
+    monkeypatch.setattr(module, "_MOST_TEXT", 10_000)
+    monkeypatch.setattr(module, "_have_sound_rows", lambda *_: pytest.fail("it was searched"))
+
+
+def test_a_file_with_too_long_texts_is_named_before_they_are_searched(
+    store: Store, request: pytest.FixtureRequest
+) -> None:
+    store.add([row(0)])
+    many = [row(1, target=f"t-{number}", link="l" * 1000) for number in range(10)]
+    store.add(many)
+    request.getfixturevalue("unsearched")
+    with pytest.raises(UsageError, match="texts of the rows are longer than") as caught:
+        store.rows()
+    assert f"{module._name('run-1')}.parquet" in str(caught.value)
+    assert "mv " in caught.value.hint
+
+
+def test_files_with_too_long_texts_together_are_too_many(
+    store: Store, request: pytest.FixtureRequest
+) -> None:
+    for night in range(12):
+        store.add([row(night, link="l" * 1000)])
+    request.getfixturevalue("unsearched")
+    with pytest.raises(UsageError, match="texts of the rows are longer than") as caught:
+        store.rows()
+    assert str(caught.value).startswith(f"{store.folder}:")
+    assert "--since" in caught.value.hint
+
+
+def test_a_damaged_file_does_not_let_the_texts_of_another_be_searched(
+    store: Store, request: pytest.FixtureRequest
+) -> None:
+    store.add([row(1, target=f"t-{number}", link="l" * 1000) for number in range(10)])
+    folder = next(store.folder.rglob("run-*.parquet")).parent
+    (folder / "run-zzzz.parquet").write_bytes(b"PAR1 and no more")
+    request.getfixturevalue("unsearched")
+    with pytest.raises(UsageError, match="texts of the rows are longer than"):
+        store.rows()
+
+
+ENDLESS = "SELECT count(*) FROM range(1000000000000) AS one(n) WHERE hash(n) = 1"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_query_ends_with_an_interruption(
+    number: signal.Signals, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    store.add([row(0)])
+    monkeypatch.setattr(module, "_SOUND", f"({ENDLESS}) = 0")
+    before = signal.signal(number, interrupt)
+    timer = threading.Timer(1.0, os.kill, (os.getpid(), number))
+    try:
+        timer.start()
+        with pytest.raises(KeyboardInterrupt):
+            store.rows()
+    finally:
+        timer.cancel()
+        signal.signal(number, before)
+    monkeypatch.undo()
+    assert len(store.rows()) == 1
+
+
+def test_a_query_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(duckdb_door, "_LIMIT", 0.5)
+    with contextlib.closing(duckdb_door.connection()) as database:
+        with pytest.raises(UsageError, match="did not end within") as caught:
+            duckdb_door.rows(database, ENDLESS)
+        assert "--since" in caught.value.hint
+        assert duckdb_door.row(database, "SELECT 1, 'a'") == (1, "a")
+
+
+def test_all_rows_of_a_query_are_fetched_part_by_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(duckdb_door, "_PART", 7)
+    with contextlib.closing(duckdb_door.connection()) as database:
+        found = duckdb_door.rows(database, "SELECT range FROM range(20) ORDER BY 1")
+    assert [number for (number,) in found] == [*range(20)]
+
+
 ODD = (
     "target=x", "machine=ffff", "quick=true", "started=2026-01-01", "mean=1", "~", "~/z", "file:",
     "-v", "it's", "a%20b", "s3://x", "http://x", "x.gz",
@@ -734,6 +841,36 @@ def test_what_fresh_blocks_do_not_show_again_is_no_alarm() -> None:
     assert (first.outcome, first.confirmed) == (Outcome.INCONCLUSIVE, False)
     said = words.findings_headline(seen)
     assert "1 inconclusive (1 of them looked changed, and fresh blocks did not show" in said
+
+
+def test_a_run_that_began_before_another_does_not_confirm_it() -> None:
+    past = [one for night in range(6) for one in cells(night, 1.2, seed=1)]
+    tonight = cells(6, 1.5, seed=1)
+    for night, shown in ((5, None), (6, True), (7, True)):
+        again = cells(night, 1.5, seed=2, run="again", confirms="run-6")[:1]
+        seen = beside.of_store(tonight, [*past, *tonight, *again])
+        assert seen.findings[0].confirmed is shown
+
+
+@pytest.mark.parametrize("night", [14, 15])
+def test_a_change_point_is_confirmed_by_no_run_from_before_it(night: int) -> None:
+    rows = nights([1.2] * 15 + [1.5] * 15)
+    rows.append(row(night, 1.5, run="again", confirms="run-15"))
+    (one,) = series.series_of(rows)
+    (point,) = one.change_points
+    assert point.row.run == "run-15"
+    assert point.confirmed is (True if night == 15 else None)
+
+
+def test_two_runs_are_a_measure_where_other_cells_show_how_much_runs_differ() -> None:
+    past = [one for night in range(3) for one in cells(night, 1.2, seed=1)]
+    tonight = cells(3, 1.5, seed=1)
+    for runs, own, is_enough in ((2, 6, True), (2, 2, True), (2, 1, False), (3, 1, True)):
+        few = [
+            one for one in past if one.place < own and one.run in ["run-0", "run-1", "run-2"][:runs]
+        ]
+        found = alarm.judge(tonight[:own], few)
+        assert (found[0].outcome is not Outcome.TOO_FEW) is is_enough
 
 
 def test_an_upgrade_without_effect_raises_nothing() -> None:
