@@ -6,6 +6,8 @@ start are never averaged: a cold start, a warm one and an exec are three differe
 """
 
 import dataclasses
+import math
+import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
@@ -178,11 +180,15 @@ def _unseen(
     analysis: Analysis, names: Sequence[WorkloadName], target: TargetName
 ) -> HostCheck | None:
     """Return the host's check of the workload in which the host saw least of what speaks for a
-    target; None where no workload has one.
+    target, with what it saw of all of them; None where no workload has one.
     """
-    checks = (analysis.host_check(name, target) for name in names)
+    checks = [analysis.host_check(name, target) for name in names]
     known = [one for one in checks if one is not None]
-    return min(known, key=lambda one: (not one.is_hidden, one.is_faster), default=None)
+    if not known:
+        return None
+    worst = min(known, key=lambda one: (not one.is_hidden, one.is_faster))
+    most = [math.inf if one is None else one.most for one in checks]
+    return dataclasses.replace(worst, most=statistics.geometric_mean(most))
 
 
 def _inherited(

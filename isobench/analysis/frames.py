@@ -4,6 +4,7 @@ Nothing here compares targets: `cells` does.
 """
 
 import functools
+import math
 import operator
 from typing import Final
 
@@ -245,15 +246,17 @@ class Frames:
         )
         if share is None or ratio is None or whole is None:
             return None
+        is_known = host_time.is_known(pairs)
         return host_time.HostCheck(
             share=share.ratio,
             share_upper=share.interval.high,
             ratio_upper=ratio.interval.high,
+            most=ratio.interval.high if is_known else math.inf,
             way=host_time.way([one for one, _ in pairs]),
             whole=whole.ratio,
             whole_lower=whole.interval.low,
             of_all=host_time.of_all(pairs),
-            is_known=host_time.is_known(pairs),
+            is_known=is_known,
         )
 
     def turns(self, workload: WorkloadName, target: TargetName) -> dict[int, host_time.Turns]:

@@ -195,7 +195,7 @@ def of_unseen_speed(found: HostCheck, status: Status) -> Doubt:
     """Return the doubt about a target that has this status by its own times alone."""
     why = "the host did not see that it is faster: only the payload reports it"
     if status is Status.SLOWER:
-        why = f"the host saw at most {ratio_text(found.ratio_upper)} times the time of native's"
+        why = f"the host saw at most {ratio_text(found.most)} times the time of native's"
         why += " work: only the payload reports more"
     elif not found.is_known:
         why = "the host sees too little of its work: only the payload reports how fast it is"

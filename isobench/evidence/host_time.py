@@ -56,6 +56,10 @@ class HostCheck:
     """The upper bound of the share."""
     ratio_upper: float
     """The upper bound of the ratio of the work that the host saw to native's."""
+    most: float
+    """The largest ratio that the host's clock does not exclude: this bound, or of several workloads
+    the mean of theirs; infinite where the host's time says nothing.
+    """
     way: float
     """The share of a turn that the way of requests and answers takes, in the middle block; infinite
     where it is unknown.
@@ -92,10 +96,10 @@ class HostCheck:
         return self.whole_lower > MOST_SHARE
 
     def is_slower(self, least: float) -> bool:
-        """Whether the host may have seen that the target is slower by at least so much (a ratio),
-        or cannot know.
+        """Whether the host's clock does not exclude that the target is slower by at least so much
+        (a ratio).
         """
-        return not self.is_known or self.ratio_upper >= least**SEEN_OF_SLOWNESS
+        return self.most >= math.pow(least, SEEN_OF_SLOWNESS)
 
     @property
     def is_faster(self) -> bool:

@@ -150,6 +150,7 @@ def seen_by_host(ratio_upper: float, *, is_known: bool = True) -> HostCheck:
         share=1.0,
         share_upper=1.05,
         ratio_upper=ratio_upper,
+        most=ratio_upper if is_known else math.inf,
         way=0.05,
         whole=0.8,
         whole_lower=0.75,
