@@ -187,8 +187,13 @@ def _unseen(
     if not known:
         return None
     worst = min(known, key=lambda one: (not one.is_hidden, one.is_faster))
+    least = [0.0 if one is None else one.least for one in checks]
     most = [math.inf if one is None else one.most for one in checks]
-    return dataclasses.replace(worst, most=statistics.geometric_mean(most))
+    return dataclasses.replace(
+        worst,
+        least=statistics.geometric_mean(least) if all(least) else 0.0,
+        most=statistics.geometric_mean(most),
+    )
 
 
 def _inherited(

@@ -251,6 +251,7 @@ class Frames:
             share=share.ratio,
             share_upper=share.interval.high,
             ratio_upper=ratio.interval.high,
+            least=ratio.interval.low if is_known else 0.0,
             most=ratio.interval.high if is_known else math.inf,
             way=host_time.way([one for one, _ in pairs]),
             whole=whole.ratio,

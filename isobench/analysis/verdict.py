@@ -72,8 +72,8 @@ def judge(
             or (status is Status.SLOWER and estimate.interval.low < UNEVEN_RATIO)
         ):
             status = Status.UNPROVEN
-        if host is not None and _rests_on_payload(target, status, estimate, host):
-            found.append(of_unseen_speed(host, status))
+        if host is not None and _rests_on_payload(target, status, estimate, margin, host):
+            found.append(of_unseen_speed(host, status, estimate.interval, margin))
             status = Status.UNPROVEN
         # The control is native itself: nothing is to be explained.
         if status is Status.FASTER and "#" not in target:
@@ -89,17 +89,16 @@ def judge(
 
 
 def _rests_on_payload(
-    target: TargetName, status: Status, estimate: Estimate, host: HostCheck
+    target: TargetName, status: Status, estimate: Estimate, margin: float, host: HostCheck
 ) -> bool:
-    """Return whether the host has not seen what speaks for a target, or has seen less than what
-    speaks against it.
-    """
+    """Return whether the host has not seen what speaks for a target, or has seen otherwise."""
     if status is Status.FASTER:
         return not host.is_faster
-    if status is Status.SLOWER:
-        return not host.is_slower(estimate.interval.low) and "#" not in target
     # The control's program is native's: what it reports is not in question.
-    return status is Status.NEAR_NATIVE and host.is_hidden and "#" not in target
+    if "#" in target:
+        return False
+    is_hidden = status is Status.NEAR_NATIVE and host.is_hidden
+    return is_hidden or host.excludes(status, estimate.interval, margin)
 
 
 # Doubts

@@ -7,8 +7,8 @@ from isobench.evidence import cpu_share
 from isobench.evidence.clock import ClockCheck
 from isobench.evidence.host import MEMORY_FILESYSTEMS, filesystem_name
 from isobench.evidence.host_time import HostCheck
-from isobench.model import BlockHealth, Doubt, Fact, Status
-from isobench.model.wording import ratio_text
+from isobench.model import BlockHealth, Doubt, Fact, Interval, Status
+from isobench.model.wording import interval_text
 
 CACHED_PERCENT: Final = 5
 """The share of a file that may be in the page cache for a reading of it to count as I/O."""
@@ -191,14 +191,17 @@ def of_host_time(found: HostCheck | None) -> tuple[Doubt, ...]:
     )
 
 
-def of_unseen_speed(found: HostCheck, status: Status) -> Doubt:
+def of_unseen_speed(found: HostCheck, status: Status, interval: Interval, margin: float) -> Doubt:
     """Return the doubt about a target that has this status by its own times alone."""
-    why = "the host did not see that it is faster: only the payload reports it"
-    if status is Status.SLOWER:
-        why = f"the host saw at most {ratio_text(found.most)} times the time of native's"
-        why += " work: only the payload reports more"
+    if found.excludes(status, interval, margin):
+        bounds = interval_text((found.least, found.most))
+        why = (
+            f"the host saw {bounds} times the time of native's work: the payload reports otherwise"
+        )
     elif not found.is_known:
         why = "the host sees too little of its work: only the payload reports how fast it is"
+    else:
+        why = "the host did not see that it is faster: only the payload reports it"
     return Doubt(
         code="host-time",
         detail=why,

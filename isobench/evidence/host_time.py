@@ -13,6 +13,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from isobench.model import Interval, Status
+
 ONE_LOOP: Final = "one-loop-turn"
 """The metric of the host's time of a turn of one loop, after the untimed pass of the others."""
 SHORT_TURN: Final = "short-turn"
@@ -56,10 +58,12 @@ class HostCheck:
     """The upper bound of the share."""
     ratio_upper: float
     """The upper bound of the ratio of the work that the host saw to native's."""
-    most: float
-    """The largest ratio that the host's clock does not exclude: this bound, or of several workloads
-    the mean of theirs; infinite where the host's time says nothing.
+    least: float
+    """The smallest ratio that the host's clock does not exclude; 0 where its time says nothing. Of
+    several workloads it is the mean of theirs.
     """
+    most: float
+    """The largest one: the upper bound; infinite where the host's time says nothing."""
     way: float
     """The share of a turn that the way of requests and answers takes, in the middle block; infinite
     where it is unknown.
@@ -95,11 +99,16 @@ class HostCheck:
         """
         return self.whole_lower > MOST_SHARE
 
-    def is_slower(self, least: float) -> bool:
-        """Whether the host's clock does not exclude that the target is slower by at least so much
-        (a ratio).
+    def excludes(self, status: Status, interval: Interval, margin: float) -> bool:
+        """Whether the host's clock excludes what a cell's interval means at `margin` (a ratio): the
+        target moves time from turns that count for the interval to others, or reports too much.
         """
-        return self.most >= math.pow(least, SEEN_OF_SLOWNESS)
+        if status is Status.NEAR_NATIVE:
+            return self.least > margin
+        return status is Status.SLOWER and (
+            self.most < math.pow(interval.low, SEEN_OF_SLOWNESS)
+            or self.least > interval.high / LEAST_SHARE
+        )
 
     @property
     def is_faster(self) -> bool:

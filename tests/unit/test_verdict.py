@@ -144,12 +144,13 @@ def test_the_control_faster_than_its_twin_is_no_finding_about_isolation() -> Non
     assert judged(estimated(0.80, 0.90), target=TargetName("native#2")).doubts == ()
 
 
-def seen_by_host(ratio_upper: float, *, is_known: bool = True) -> HostCheck:
-    """Return what the host sees of a target whose work takes at most so many times native's."""
+def seen_by_host(ratio_upper: float, *, least: float = 0.9, is_known: bool = True) -> HostCheck:
+    """Return what the host sees of a target whose work takes so many times native's."""
     return HostCheck(
         share=1.0,
         share_upper=1.05,
         ratio_upper=ratio_upper,
+        least=least if is_known else 0.0,
         most=ratio_upper if is_known else math.inf,
         way=0.05,
         whole=0.8,
@@ -182,7 +183,31 @@ def test_a_target_is_slower_unless_the_host_saw_that_it_is_not(
     if status is UNPROVEN:
         doubt = only_doubt(verdict)
         assert (doubt.code, doubt.blocks) == ("host-time", True)
-        assert "the host saw at most" in doubt.detail
+        assert f"the host saw [0.90, {most:.2f}] times" in doubt.detail or most > 2
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "least", "is_known", "status"),
+    [
+        (0.98, 1.02, 1.0, True, NEAR),
+        (0.98, 1.02, 1.05, True, NEAR),
+        (0.98, 1.02, 1.06, True, UNPROVEN),
+        (0.98, 1.02, 2.0, True, UNPROVEN),
+        (0.98, 1.02, 2.0, False, NEAR),
+        # It moves most of its time to turns that do not count.
+        (4.8, 5.2, 5.0, True, SLOWER),
+        (4.8, 5.2, 5.7, True, SLOWER),
+        (4.8, 5.2, 6.0, True, UNPROVEN),
+        (4.8, 5.2, 19.0, True, UNPROVEN),
+    ],
+)
+def test_a_target_is_no_faster_than_the_host_saw(
+    low: float, high: float, least: float, is_known: bool, status: Status
+) -> None:
+    host = seen_by_host(2 * least + 4, least=least, is_known=is_known)
+    verdict = judged(estimated(low, high), host=host)
+    assert verdict.status is status
+    assert codes(verdict) == (["host-time"] if status is UNPROVEN else [])
 
 
 @pytest.mark.parametrize("margin", [1.0, 0.95, math.nan])
