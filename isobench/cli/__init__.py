@@ -45,6 +45,13 @@ def main() -> None:
             f"isobench: {str(error) or 'not enough memory'}\n    → {LIMITS_HINT}", file=sys.stderr
         )
         _end(OWN_FAILURE)
+    except Exception as error:  # noqa: BLE001 - what else fails, such as a stream that was closed
+        # Python would end with 1, which says that a claim was refuted.
+        from contextlib import suppress
+
+        with suppress(OSError):  # closed as well
+            os.write(2, f"isobench: it ends early: {type(error).__name__}\n".encode())
+        _end(OWN_FAILURE)
     finally:
         # An interruption inside an exec() of text, as when an import makes a dataclass, is noted in
         # Python, which then ends itself by SIGINT instead of with the exit code. The next exec()

@@ -61,15 +61,16 @@ def range_text(low: float, high: float) -> str:
 
 
 def interval_text(bounds: tuple[float, float] | None, ratio: float | None = None) -> str:
-    """Return an interval of ratios: [0.99, 1.03]. With `ratio` it has the decimals of the ratio.
-    Empty for None.
+    """Return an interval of ratios: [0.99, 1.03]. With `ratio` it has the decimals of the ratio;
+    a bound has more where it would be 0. Empty for None.
     """
     if bounds is None or (ratio is not None and ratio <= 0):
         return ""
     if ratio is None:
         return f"[{ratio_text(bounds[0])}, {ratio_text(bounds[1])}]"
     places = decimals(ratio, bounds)
-    return f"[{bounds[0]:.{places}f}, {bounds[1]:.{places}f}]"
+    low, high = (f"{one:.{places if round(one, places) else _places(one, 2)}f}" for one in bounds)
+    return f"[{low}, {high}]"
 
 
 def level_text(level: float) -> str:

@@ -84,6 +84,7 @@ PROBE_LIMIT: Final = 60.0
 """Seconds until all probes must have ended."""
 LOAD_LIMIT: Final = 60.0
 ATTRIBUTE_LIMIT: Final = 10.0
+_DESCRIBING_LIMIT: Final = 5.0
 OPEN_LIMIT: Final = 1800.0
 """Long, since a first opening may have to download an image."""
 CLOSE_LIMIT: Final = 120.0
@@ -132,9 +133,20 @@ def _describe(error: BaseException) -> str:
     """Return an exception as text, even one that cannot be printed."""
     try:
         text = f"{type(error).__name__}: {error}".removesuffix(": ")
+    except (KeyboardInterrupt, TimeLimitError):  # its own __str__ does not end
+        raise
     except BaseException:  # noqa: BLE001 - its own __str__ raises
         text = type(error).__name__
     return _beginning(text, _MOST_TEXT)
+
+
+def _texts_of(error: BaseException) -> tuple[str, str]:
+    """Return an exception as text, and its traceback. Its own code makes these, and has a limit."""
+    try:
+        with _limited(_DESCRIBING_LIMIT):
+            return _describe(error), "".join(traceback.format_exception(error))
+    except TimeLimitError:
+        return type(error).__name__, "its text did not end\n"
 
 
 def _beginning(text: str, most: int) -> str:
@@ -291,9 +303,9 @@ class PluginInfo:
         if (of_machine := machine_error(error)) is not None:
             return of_machine
         late = isinstance(error, TimeLimitError)
-        what = f"{place} did not end within {error}" if late else f"{place}: {_describe(error)}"
-        lines = traceback.format_exception(error)
-        return self.error(what, f"{place}:\n{''.join(lines)}", in_run=in_run)
+        text, trace = _texts_of(error)
+        what = f"{place} did not end within {error}" if late else f"{place}: {text}"
+        return self.error(what, f"{place}:\n{trace}", in_run=in_run)
 
     def error(self, what: str, log: str, *, in_run: bool) -> PluginError:
         """Return the error for a bug. Outside of a run, write its traceback to the log in the
@@ -903,9 +915,8 @@ def fault(target: Target, error: BaseException, place: str) -> SessionError:
         return SessionError(str(error), hint=error.hint)
     if (of_machine := machine_error(error)) is not None:
         return of_machine
-    return PluginError(
-        _describe(error), hint=_BLAME_UNKNOWN, log="".join(traceback.format_exception(error))
-    )
+    text, trace = _texts_of(error)
+    return PluginError(text, hint=_BLAME_UNKNOWN, log=trace)
 
 
 # ---- probes --------------------------------------------------------------------------------------
@@ -1009,8 +1020,8 @@ def _answer(name: TargetName, target: Target, call: deadlines.Call[Availability]
         assert call.error is not None
         if (of_machine := machine_error(call.error)) is not None:
             return _unavailable(of_machine)
-        log = "".join(traceback.format_exception(call.error))
-        return _unavailable(info.error(f"probe: {_describe(call.error)}", log, in_run=False))
+        text, trace = _texts_of(call.error)
+        return _unavailable(info.error(f"probe: {text}", trace, in_run=False))
     log = f"probe has not ended; it is at:\n{call.stack}"
     what = (
         f"probe did not end within {PROBE_LIMIT:g} s; a tool or server that it asks may not answer"

@@ -101,6 +101,13 @@ class _OwnOutput(io.TextIOWrapper):
             return sys.stderr.buffer
         return cast("BinaryIO", super().buffer)
 
+    def close(self) -> None:
+        """Close it; a plug-in only flushes it."""
+        if _is_redirected():
+            self.flush()
+        else:
+            super().close()
+
 
 def claim() -> None:
     """Give isobench its own standard output, unless it was redirected within Python."""

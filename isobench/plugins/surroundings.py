@@ -1,11 +1,17 @@
 """Keeps what a whole process shares as isobench has it: the working folder, to which relative paths
-lead, and the umask, by which others could write what isobench makes.
+lead; the umask, by which others could write what isobench makes; handlers of signals and the timer,
+by which a run ends; the streams, the depth of calls and the size of files.
 """
 
 import contextlib
 import os
-from collections.abc import Iterator
-from typing import Final
+import resource
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, Final
 
 from isobench.model.errors import PluginError
 
@@ -18,7 +24,8 @@ def kept(blame: str, place: str) -> Iterator[None]:
     """Surround a call of a plug-in's code: what it has changed is changed back, and noted as a
     fault. `blame` says whose code it is, `place` which call.
     """
-    mask = _umask()
+    mask, shared = _umask(), [(what, get(), get, put) for what, get, put in _SHARED]
+    timer = _Timer()
     try:
         # By its descriptor: the path may lead elsewhere by then.
         before = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -27,6 +34,13 @@ def kept(blame: str, place: str) -> Iterator[None]:
     try:
         yield
     finally:
+        for what, value, get, put in shared:
+            if get() != value:
+                put(value)
+                _note(blame, place, what)
+        if timer.was_changed():
+            timer.go_on()
+            _note(blame, place, "the timer")
         if _umask() != mask:
             os.umask(mask)
             _note(blame, place, "the umask")
@@ -37,6 +51,80 @@ def kept(blame: str, place: str) -> Iterator[None]:
                     _note(blame, place, "the working folder")
             finally:
                 os.close(before)
+
+
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM)
+
+
+def _handlers() -> list[Any]:
+    return [signal.getsignal(each) for each in _SIGNALS]
+
+
+def _handle(handlers: list[Any]) -> None:
+    if threading.current_thread() is not threading.main_thread():
+        return  # only that one may
+    for each, handler in zip(_SIGNALS, handlers, strict=True):
+        if handler is not None:  # not one of Python
+            signal.signal(each, handler)
+
+
+def _streams() -> tuple[Any, Any]:
+    return sys.stdout, sys.stderr
+
+
+def _use(streams: tuple[Any, Any]) -> None:
+    sys.stdout, sys.stderr = streams
+
+
+def _largest_file() -> int:
+    return resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+
+
+def _let_grow(size: int) -> None:
+    _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with contextlib.suppress(OSError, ValueError):  # the bound of the limit was lowered too
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, most))
+
+
+_SHARED: Final[tuple[tuple[str, Callable[[], Any], Callable[[Any], None]], ...]] = (
+    ("the recursion limit", sys.getrecursionlimit, sys.setrecursionlimit),
+    ("handlers of signals", _handlers, _handle),
+    ("the standard streams", _streams, _use),
+    ("the largest size of files", _largest_file, _let_grow),
+)
+"""What else is kept: its name, how it is seen, and how it is set."""
+
+
+class _Timer:
+    """The timer of limits as it was: setitimer(2)."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+        self._left, self._interval = signal.getitimer(signal.ITIMER_REAL)
+
+    def was_changed(self) -> bool:
+        """Return whether it would not go off as it would have."""
+        left, interval = signal.getitimer(signal.ITIMER_REAL)
+        if not self._left:
+            return left > 0
+        remaining = self._remaining()
+        if not left:
+            # One that goes off once may have done so.
+            return bool(self._interval) or remaining > _TOLERANCE
+        return interval != self._interval or left > max(remaining, interval) + _TOLERANCE
+
+    def go_on(self) -> None:
+        """Let it go off when it would have."""
+        if threading.current_thread() is threading.main_thread():
+            left = max(self._remaining(), 0.001) if self._left else 0.0
+            signal.setitimer(signal.ITIMER_REAL, left, self._interval)
+
+    def _remaining(self) -> float:
+        return self._left - (time.monotonic() - self._began)
+
+
+_TOLERANCE: Final = 1.0
+"""Seconds by which the timer may be off, as on a busy machine."""
 
 
 def _umask() -> int:

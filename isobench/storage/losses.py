@@ -6,7 +6,7 @@ from typing import Final
 
 _MOST_SHOWN: Final = 3
 _LONGEST_REASON: Final = 200
-_MOST_LINES: Final = 100_000
+MOST_DAMAGED: Final = 100_000
 """Damaged lines of one file. One with more is refused: nothing of it can be trusted."""
 
 
@@ -49,8 +49,8 @@ class Collector:
         self.blocks.update(blocks)
         for line in lines:
             self.reasons.setdefault(line, why[:_LONGEST_REASON])
-        if len(self.reasons) > _MOST_LINES:
-            message = f"{next(iter(self.first()))}; more than {_MOST_LINES} lines are damaged"
+        if len(self.reasons) > MOST_DAMAGED:
+            message = f"{next(iter(self.first()))}; more than {MOST_DAMAGED} lines are damaged"
             raise ValueError(message)
 
     def first(self) -> Iterator[str]:

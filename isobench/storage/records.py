@@ -23,7 +23,7 @@ from isobench.model.cleaning import cleaned, is_name
 from isobench.model.units import TargetName, Unit, WorkloadName
 from isobench.storage import lines
 from isobench.storage.lock import RECORDS
-from isobench.storage.losses import Collector
+from isobench.storage.losses import MOST_DAMAGED, Collector
 
 COLUMNS: Final = (
     "block", "target", "workload", "metric", "iteration", "value", "unit", "operations", "clock",
@@ -39,6 +39,10 @@ _MOST_KEYS: Final = 200_000
 _NO_KEY: Final = -1
 """The number of further ones. As an index it finds the last entry of a table."""
 _MOST_STEPS_BACK: Final = 10_000
+_MOST_LINES: Final = 20_000_000
+"""Lines of a file. So many of the usual length fill the largest file that is read; shorter ones may
+be many more, and each takes memory.
+"""
 _MOST_OTHERS: Final = 1_000_000
 """Gaps and leavings. No plan has more visits; runs have some thousand gaps."""
 _MOST_TEXT: Final = 64 << 20
@@ -215,11 +219,18 @@ class Reader:
         self._texts: dict[str, str] = {}
         """The texts of gaps and leavings, each once: many have the same ones."""
         self._room = _MOST_TEXT
+        self._is_good: list[bool] = []
+        """Whether a run may have a sample with such texts, by the number of these."""
+        self._bad = 0
 
     def read(self, stream: BinaryIO) -> None:
         """Read the complete lines of a stream, which begins at `place`."""
         for batch in lines.batches(stream, first=self._lines + 1):
+            if self._lines + batch.size > _MOST_LINES:
+                message = f"{RECORDS}: more than {_MOST_LINES:,} lines, the most that is read"
+                raise ValueError(message)
             self._read(batch)
+            self._check_names()
             self.place += len(batch.data)
             self._lines += batch.size
 
@@ -233,6 +244,28 @@ class Reader:
         others = (row for row in rows if row.kind != "sample")
         for number, row in zip(numbers[~is_sample].tolist(), others, strict=True):
             self._other(number, row)
+
+    def _check_names(self) -> None:
+        """Count the samples read last whose texts no run has. ValueError: they are too many, before
+        all others take memory as well.
+        """
+        for texts in [*self.parts.keys][len(self._is_good) :]:
+            self._is_good.append(not self._fault(texts))
+        (key,) = self.parts.key[-1:] or (np.zeros(0, np.int32),)
+        bad = ~np.array([*self._is_good, False], bool)[key]
+        self._bad += int(bad.sum())
+        if self._bad > MOST_DAMAGED:
+            first = int(bad.argmax())
+            texts = [*self.parts.keys, ("",) * len(_TEXTS)][key[first]]
+            raise ValueError(
+                f"{RECORDS}:{self.parts.numbers['line'][-1][first]}: {self._fault(texts)}; more"
+                f" than {MOST_DAMAGED} lines are damaged"
+            )
+
+    def _fault(self, texts: _Texts) -> str:
+        """Return why no run has a sample with such texts; empty: one may."""
+        named = dict(zip(_TEXTS, texts, strict=True))
+        return next((why for name, is_known, why in self._tests() if not is_known(named[name])), "")
 
     def _decoded(self, batch: lines.Batch) -> tuple[list[_Row], NDArray[np.int64]]:
         """Return the rows of the good lines, and their numbers."""

@@ -4,6 +4,7 @@ much memory.
 `python -m tests.faults.damage 700` tries more of them.
 """
 
+import io
 import json
 import random
 import re
@@ -508,3 +509,30 @@ def test_flipped_bits_of_a_zip_are_no_traceback(seed: int, run: Path) -> None:
         data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
     archive.write_bytes(data)
     assert damage.attempt(lambda: reader.load(archive)) == ""
+
+
+NAMES = records.Known(
+    targets={"native", "docker", "qemu-user-aarch64", "uml"},
+    workloads={"cpu.sieve", "io.metadata", "startup.cold"},
+)
+NAMELESS = b'{"kind":"sample","block":1,"target":"","workload":""}\n'
+
+
+def test_reading_ends_early_where_too_many_lines_name_what_the_run_does_not_have(
+    rounds: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(records, "MOST_DAMAGED", 1000)
+    good = b"".join(rows(rounds))
+    reading = records.Reader(NAMES)
+    with pytest.raises(ValueError, match="no such target; more than 1000 lines are damaged"):
+        reading.read(io.BytesIO(good + NAMELESS * 200_000))
+    # Not even the second batch of lines was taken.
+    assert reading.place < len(good) + 8_000_000
+
+
+@pytest.mark.parametrize("line", [NAMELESS, NAMELESS.replace(b"sample", b"other")])
+def test_a_file_of_too_many_lines_is_refused(line: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(records, "_MOST_LINES", 1000)
+    records.Reader(None).read(io.BytesIO(line * 1000))
+    with pytest.raises(ValueError, match="more than 1,000 lines"):
+        records.Reader(None).read(io.BytesIO(line * 1001))

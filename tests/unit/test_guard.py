@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import io
 import os
 import resource
 import signal
@@ -40,7 +41,13 @@ from isobench.model import (
     Visit,
     plan,
 )
-from isobench.model.errors import NotApplicableError, SessionError, TimeIsUpError, UsageError
+from isobench.model.errors import (
+    NotApplicableError,
+    PluginError,
+    SessionError,
+    TimeIsUpError,
+    UsageError,
+)
 from isobench.model.units import Nanoseconds, TargetName, WorkloadName, seconds
 from isobench.plugins import deadlines, entry_points, guard, ownership, surroundings
 from isobench.plugins.api import (
@@ -1076,6 +1083,84 @@ def test_the_working_folder_and_the_umask_outlast_every_call(place: str, shared:
         with pytest.raises(SessionError, match="no"):
             target.prepare(lambda _: None)
     assert len(surroundings.take_unreported()) == 2
+
+
+def set_alarm() -> None:
+    """Use the timer as many programs do, and put the handler back."""
+    before = signal.signal(signal.SIGALRM, lambda *_: None)
+    signal.alarm(5)
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+def ignore_interruptions() -> None:
+    for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(each, signal.SIG_IGN)
+
+
+def replace_streams() -> None:
+    sys.stdout = sys.stderr = io.StringIO()
+
+
+def end_early() -> None:
+    """Leave a timer behind that ends isobench."""
+    signal.setitimer(signal.ITIMER_REAL, 3000)
+
+
+def state() -> tuple[Any, ...]:
+    handlers = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)]
+    return handlers, sys.stdout, sys.stderr, sys.getrecursionlimit()
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        (ignore_interruptions, "handlers of signals"),
+        (replace_streams, "the standard streams"),
+        (lambda: sys.setrecursionlimit(3000), "the recursion limit"),
+        (set_alarm, "the timer"),
+        (end_early, "the timer"),
+    ],
+)
+@pytest.mark.parametrize("left", [50.0, 0.0])
+def test_signals_the_timer_and_streams_outlast_every_call(
+    change: Callable[[], None], what: str, left: float, shared: None
+) -> None:
+    before = state()
+    signal.setitimer(signal.ITIMER_REAL, left)
+    try:
+        with MAKER.calling("its text", 60):
+            change()
+        remaining, _ = signal.getitimer(signal.ITIMER_REAL)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+    assert state() == before
+    assert (remaining > 0) is (left > 0)
+    assert remaining <= left
+    found = {str(fault) for fault in surroundings.take_unreported()}
+    assert found == {f"its text changed {what} of isobench; it was changed back"}
+
+
+class _EndlessError(Exception):
+    def __str__(self) -> str:
+        threading.Event().wait()
+        return "never"
+
+
+def test_an_exception_whose_text_does_not_end_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard, "_DESCRIBING_LIMIT", 0.2)
+    with pytest.raises(PluginError, match="its text: _EndlessError"), MAKER.calling("its text", 60):
+        raise _EndlessError
+
+
+def test_an_interruption_ends_an_exception_whose_text_does_not_end() -> None:
+    timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    try:
+        with pytest.raises(KeyboardInterrupt), MAKER.calling("its text", 60):
+            raise _EndlessError
+    finally:
+        timer.cancel()
 
 
 def test_a_working_folder_that_was_removed_ends_nothing(tmp_path: Path, shared: None) -> None:

@@ -98,6 +98,9 @@ def test_an_interval_of_any_size_has_a_text() -> None:
 def test_an_interval_beside_its_ratio_has_the_same_decimals() -> None:
     assert interval_text((27.35, 27.52), 27.43) == "[27.4, 27.5]"
     assert interval_text((0.9991, 1.0012), 1.0004) == "[0.999, 1.001]"
+    # No ratio is 0.
+    assert interval_text((0.1748, 5262.2), 30.3) == "[0.17, 5262]"
+    assert interval_text((0.01485, 91.2), 1.16) == "[0.015, 91.2]"
     assert interval_text(None) == interval_text((1.0, 2.0), 0.0) == ""
 
 

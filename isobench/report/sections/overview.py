@@ -138,7 +138,9 @@ def _span(ratios: Bounds | None, worst: Figure | None) -> str:
         return ""
     low, high = map(ratio_text, ratios)
     if worst is not None and worst.ratio == ratios[1]:
+        # With a wide interval it has fewer digits, and may look smaller than the lowest.
         high = worst.ratio_text
+        low = high if float(low[:-1]) >= float(high[:-1]) else low
     return high if low == high else f"{low[:-1]}{DASH}{high}"
 
 
