@@ -94,6 +94,14 @@ def stream(descriptor: int, path: Path, *, most: int, hint: str) -> io.BufferedR
     return io.BufferedReader(_Beginning(descriptor, size))
 
 
+def name_in(error: OSError, path: Path) -> None:
+    """Let an error of the system name a path, and no other."""
+    error.filename = str(path)
+    # None would be shown: "-> None".
+    with contextlib.suppress(AttributeError):
+        del error.filename2
+
+
 def unreadable(folder: Path, error: OSError, loss: str) -> UsageError:
     """Return the error of a folder that cannot be looked into, with what to type. `loss`: what is
     left out, in words.
@@ -213,7 +221,7 @@ def replace(path: Path, content: bytes) -> None:
         finally:
             os.close(folder)
     except OSError as error:
-        error.filename, error.filename2 = str(path), None
+        name_in(error, path)
         raise
 
 

@@ -146,7 +146,7 @@ class Folder:
                 opened.append(at)
             yield at, last
         except OSError as error:
-            error.filename, error.filename2 = str(self.path / name), None
+            bounded.name_in(error, self.path / name)
             raise
         finally:
             for each in opened:
@@ -167,7 +167,7 @@ def writable(path: Path, *, create: bool = False) -> Folder:
     try:
         return _walked(path, create=create)
     except OSError as error:
-        error.filename, error.filename2 = str(path), None
+        bounded.name_in(error, path)
         raise
 
 

@@ -237,6 +237,12 @@ def _opened(path: Path, part: str = "", folder: held.Folder | None = None) -> It
     try:
         with Files(path, part, folder) as files:
             yield files
+    except PermissionError as error:
+        place = error.filename or path / part
+        raise UsageError(
+            f"{place}: {error.strerror or error}",
+            hint=f"as the user that it belongs to: chmod -R u+rX {commands.path(path)}",
+        ) from None
     except UNREADABLE as error:
         raise UsageError(f"{path / part}: {error}", hint=DAMAGED) from None
 

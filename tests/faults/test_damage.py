@@ -4,6 +4,7 @@ much memory.
 `python -m tests.faults.damage 700` tries more of them.
 """
 
+import errno
 import io
 import json
 import random
@@ -19,6 +20,7 @@ from typing import Any
 import pytest
 
 from isobench import api
+from isobench.config import bounded
 from isobench.history import entry
 from isobench.history.row import RANGES
 from isobench.model import SESSION
@@ -307,7 +309,7 @@ def test_the_loss_is_in_the_summary_the_page_markdown_and_terminal(run: Path) ->
 def test_a_file_of_garbage_is_refused_before_all_of_it_is_read(
     run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(losses, "_MOST_LINES", 10)
+    monkeypatch.setattr(losses, "MOST_DAMAGED", 10)
     (run / "records.jsonl").write_bytes(b"x\n" * 1000)
     assert "records.jsonl:1: " in refused(run)
 
@@ -536,3 +538,23 @@ def test_a_file_of_too_many_lines_is_refused(line: bytes, monkeypatch: pytest.Mo
     records.Reader(None).read(io.BytesIO(line * 1000))
     with pytest.raises(ValueError, match="more than 1,000 lines"):
         records.Reader(None).read(io.BytesIO(line * 1001))
+
+
+def test_a_run_that_may_not_be_read_is_not_damaged(
+    rounds: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(rounds / "records.jsonl"))
+
+    monkeypatch.setattr(files.Files, "open", refused)
+    with pytest.raises(UsageError, match=r"records\.jsonl: Permission denied$") as caught:
+        reader.load(rounds)
+    assert "chmod -R u+rX" in caught.value.hint
+
+
+def test_an_error_of_the_system_names_one_path() -> None:
+    error = OSError(errno.EACCES, "no", "a", None, "b")
+    bounded.name_in(error, Path("z"))
+    assert str(error).endswith("no: 'z'")
+    bounded.name_in(error, Path("y"))
+    assert str(error).endswith("no: 'y'")
