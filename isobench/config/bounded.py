@@ -102,20 +102,26 @@ def name_in(error: OSError, path: Path) -> None:
         del error.filename2
 
 
+def to_permit(folder: Path, own: str) -> str:
+    """Return what to type, and as whom, where a folder may not be read. `own` are the rights that
+    its owner lacks, as chmod takes them.
+    """
+    place = commands.path(folder)
+    try:
+        owner = folder.stat().st_uid
+    except OSError:
+        return f"as the user that it belongs to: chmod -R a+rX {place}"
+    if owner == os.geteuid():
+        return f"chmod -R {own} {place}"
+    return f"as {trust.user_name(owner)}, or as root: chmod -R a+rX {place}"
+
+
 def unreadable(folder: Path, error: OSError, loss: str) -> UsageError:
     """Return the error of a folder that cannot be looked into, with what to type. `loss`: what is
     left out, in words.
     """
-    place = commands.path(folder)
-    hint = "the disk may be damaged: dmesg"
-    if error.errno in (errno.EACCES, errno.EPERM):
-        hint = f"as the user that it belongs to: chmod -R a+rX {place}"
-        with contextlib.suppress(OSError):
-            owner = folder.stat().st_uid
-            if owner == os.geteuid():
-                hint = f"chmod -R u+rwX {place}"
-            else:
-                hint = f"as {trust.user_name(owner)}, or as root: chmod -R a+rX {place}"
+    is_refused = error.errno in (errno.EACCES, errno.EPERM)
+    hint = to_permit(folder, "u+rwX") if is_refused else "the disk may be damaged: dmesg"
     return UsageError(
         f"{folder} cannot be read ({error.strerror or error}), and {loss} left out",
         hint=hint,

@@ -1075,5 +1075,5 @@ def _swept(
         return call.result
     why = f"it did not end within {limit:g} s"
     if call.has_ended:
-        why = _describe(call.error) if call.error is not None else "it returned nothing"
+        why = _texts_of(call.error)[0] if call.error is not None else "it returned nothing"
     return [Leftover(what=f"what {name} may have left", failure=f"looking for it failed: {why}")]

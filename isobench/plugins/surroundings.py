@@ -24,7 +24,7 @@ def kept(blame: str, place: str) -> Iterator[None]:
     """Surround a call of a plug-in's code: what it has changed is changed back, and noted as a
     fault. `blame` says whose code it is, `place` which call.
     """
-    mask, shared = _umask(), [(what, get(), get, put) for what, get, put in _SHARED]
+    shared = [(what, get(), get, put) for what, get, put in _SHARED]
     timer = _Timer()
     try:
         # By its descriptor: the path may lead elsewhere by then.
@@ -41,9 +41,6 @@ def kept(blame: str, place: str) -> Iterator[None]:
         if timer.was_changed():
             timer.go_on()
             _note(blame, place, "the timer")
-        if _umask() != mask:
-            os.umask(mask)
-            _note(blame, place, "the umask")
         if before is not None:
             try:
                 if not _is_here(before):
@@ -51,6 +48,13 @@ def kept(blame: str, place: str) -> Iterator[None]:
                     _note(blame, place, "the working folder")
             finally:
                 os.close(before)
+
+
+def _umask() -> int:
+    """Return the umask, which only a change shows: umask(2). Meanwhile it permits nobody more."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
 
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM)
@@ -86,7 +90,8 @@ def _let_grow(size: int) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (size, most))
 
 
-_SHARED: Final[tuple[tuple[str, Callable[[], Any], Callable[[Any], None]], ...]] = (
+_SHARED: Final[tuple[tuple[str, Callable[[], Any], Callable[[Any], object]], ...]] = (
+    ("the umask", _umask, os.umask),
     ("the recursion limit", sys.getrecursionlimit, sys.setrecursionlimit),
     ("handlers of signals", _handlers, _handle),
     ("the standard streams", _streams, _use),
@@ -125,13 +130,6 @@ class _Timer:
 
 _TOLERANCE: Final = 1.0
 """Seconds by which the timer may be off, as on a busy machine."""
-
-
-def _umask() -> int:
-    """Return the umask, which only a change shows: umask(2). Meanwhile it permits nobody more."""
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask
 
 
 def _is_here(folder: int) -> bool:

@@ -239,10 +239,8 @@ def _opened(path: Path, part: str = "", folder: held.Folder | None = None) -> It
             yield files
     except PermissionError as error:
         place = error.filename or path / part
-        raise UsageError(
-            f"{place}: {error.strerror or error}",
-            hint=f"as the user that it belongs to: chmod -R u+rX {commands.path(path)}",
-        ) from None
+        hint = bounded.to_permit(path, "u+rX")
+        raise UsageError(f"{place}: {error.strerror or error}", hint=hint) from None
     except UNREADABLE as error:
         raise UsageError(f"{path / part}: {error}", hint=DAMAGED) from None
 

@@ -251,7 +251,7 @@ class Reader:
         """
         for texts in [*self.parts.keys][len(self._is_good) :]:
             self._is_good.append(not self._fault(texts))
-        (key,) = self.parts.key[-1:] or (np.zeros(0, np.int32),)
+        key = self.parts.key[-1]
         bad = ~np.array([*self._is_good, False], bool)[key]
         self._bad += int(bad.sum())
         if self._bad > MOST_DAMAGED:
