@@ -112,7 +112,7 @@ def to_permit(folder: Path, own: str) -> str:
     except OSError:
         return f"as the user that it belongs to: chmod -R a+rX {place}"
     if owner == os.geteuid():
-        return f"chmod -R {own} {place}"
+        return f"chmod -R {commands.path(own)} {place}"
     return f"as {trust.user_name(owner)}, or as root: chmod -R a+rX {place}"
 
 
