@@ -572,6 +572,19 @@ class Analysis:
         shares = both / pd.concat(longest, axis=1).max(axis=1)
         return 0.0 if shares.dropna().empty else float(shares.median())
 
+    def _missing(self, workload: WorkloadName, target: TargetName) -> tuple[Doubt, ...]:
+        """Return the doubts about a cell that has no ratio in some blocks."""
+        sides = {"own": target, "native": self.beside(target)}
+        columns = {side: self.column(workload, name) for side, name in sides.items()}
+        both = pd.DataFrame(columns).dropna().astype(float)
+        zeros = (both == 0).sum(axis=1)
+        return doubts.of_missing(
+            int((both > 0).all(axis=1).sum()),
+            int((zeros == 1).sum()),
+            self._blocks_with(workload, target),
+            complete=COMPLETE_SHARE,
+        )
+
     def doubts(self, workload: WorkloadName, target: TargetName) -> tuple[Doubt, ...]:
         """Return the doubts about a cell that come from facts, not from its estimate."""
         found: list[Doubt] = []
@@ -595,19 +608,11 @@ class Analysis:
             found += doubts.of_warmup(profile.late, profile.timed, profile.warmups)
         if self.duet:
             found += doubts.of_overlap(self._overlap(workload, target))
-        column = self.column(workload, target)
-        have = 0 if column is None else int(column.notna().sum())
-        planned = self._blocks_with(workload, target)
-        if have < COMPLETE_SHARE * planned:
-            found.append(
-                Doubt(
-                    code="incomplete",
-                    detail=f"only {have} of {planned} blocks have a value",
-                    advice="see the gaps of this cell",
-                    blocks=True,
-                )
-            )
-        wrong = self.frames.gap_causes.get((workload, target), [])
+        found += self._missing(workload, target)
+        sides = ((workload, target), (workload, self.beside(target)))
+        wrong = [
+            cause for side in dict.fromkeys(sides) for cause in self.frames.gap_causes.get(side, [])
+        ]
         if any(cause in (Cause.WRONG_ANSWER, Cause.UNPROVEN) for cause in wrong):
             found.append(
                 Doubt(

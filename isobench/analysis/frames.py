@@ -308,7 +308,9 @@ class Frames:
     # ---- facts -----------------------------------------------------------------------------------
 
     def facts(self, workload: WorkloadName, target: TargetName) -> dict[str, Fact]:
-        """Return what payloads saw in a cell: the worst number, the first text."""
+        """Return what payloads saw in a cell: the worst number, the first text; None where one of
+        them could not see it.
+        """
         key = (workload, target)
         if key not in self._facts:
             self._facts[key] = self._facts_of(workload, target)
@@ -320,7 +322,9 @@ class Frames:
         mine = self.recorded(workload, target)
         mine = mine[mine["metric"].str.startswith("fact.")]
         for metric, value in mine.groupby("metric")["value"].max().items():
-            facts[str(metric).removeprefix("fact.")] = int(value)
+            name = str(metric).removeprefix("fact.")
+            if name not in facts or facts[name] is not None:
+                facts[name] = int(value)
         return facts
 
     def seen(self, target: TargetName, key: str) -> Fact:

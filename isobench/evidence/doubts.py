@@ -272,6 +272,35 @@ def of_affinity(inside: Fact, outside: Fact) -> tuple[Doubt, ...]:
     )
 
 
+def of_missing(ratios: int, zeros: int, blocks: int, *, complete: float) -> tuple[Doubt, ...]:
+    """Return the blocking doubts about a cell that has `ratios` in fewer than all of its `blocks`:
+    in fewer than the share `complete` of them, or in some, `zeros`, one side alone has the value 0.
+    """
+    found = []
+    if ratios < complete * blocks:
+        found.append(
+            Doubt(
+                code="incomplete",
+                detail=f"only {ratios} of {blocks} blocks have a ratio: in the others a value is"
+                " missing or 0",
+                advice="see the gaps of this cell, and those of native",
+                blocks=True,
+            )
+        )
+    # Such a block may be the largest difference of all, and a ratio cannot show it.
+    if zeros:
+        found.append(
+            Doubt(
+                code="zero-values",
+                detail=f"in {zeros} of {blocks} blocks one side alone has the value 0, which no"
+                " ratio shows",
+                advice="look at the values of these blocks in records.jsonl",
+                blocks=True,
+            )
+        )
+    return tuple(found)
+
+
 def of_warmup(late: int, timed: int, warmups: int) -> tuple[Doubt, ...]:
     """Return a doubt where `late` of the `timed` passes come before the steady state, and so many
     that the median of a visit depends on them.

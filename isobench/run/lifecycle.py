@@ -20,6 +20,7 @@ from isobench.evidence import host
 from isobench.model import (
     Abi,
     Available,
+    Evidence,
     ExpectationCheck,
     Payload,
     Plan,
@@ -485,6 +486,7 @@ class Lifecycle:
         if resumed is not None:
             self.states_before = resumed.states
             runner.limits |= {name: state.limits for name, state in resumed.states.items()}
+            runner.seen |= seen_before(resumed.states)
             restore(runner, resumed.plan)
             self._measure_blocks(runner, resumed.plan, folder, resumed)
             self._states(chosen, runner, folder)
@@ -649,13 +651,23 @@ def continued(before: TargetState, now: TargetState) -> TargetState:
 
     A target whose cells have left, or that cannot run any more, is not opened again.
     """
-    workloads = {
-        name: before.workloads.get(name, {}) | now.workloads.get(name, {})
-        for name in {**before.workloads, **now.workloads}
-    }
+    workloads = {**before.workloads, **now.workloads}
     if not now.facts and before.facts:
         return msgspec.structs.replace(before, workloads=workloads)
     return msgspec.structs.replace(now, workloads=workloads, limits=now.limits or before.limits)
+
+
+def seen_before(
+    states: Mapping[TargetName, TargetState],
+) -> dict[tuple[TargetName, WorkloadName], dict[str, Evidence]]:
+    """Return the facts that payloads reported in the earlier part of a run."""
+    return {
+        (target, WorkloadName(workload)): {
+            key: Evidence(key=key, value=value, source="") for key, value in facts.items()
+        }
+        for target, state in states.items()
+        for workload, facts in state.workloads.items()
+    }
 
 
 def _same(before: "Run", now: "Run") -> "Run":

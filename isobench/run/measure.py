@@ -10,13 +10,14 @@ from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Final
 
-from isobench.evidence import host
+from isobench.evidence import cpu_share, host
 from isobench.model import (
     SESSION,
     Abi,
     Block,
     Cause,
     Clock,
+    Environment,
     Evidence,
     Gap,
     Leaving,
@@ -48,6 +49,7 @@ from isobench.run.proving import (
     Sink,
     TimedOutError,
     UnprovenError,
+    changed_text,
     gap,
     gap_of,
     gap_of_opening,
@@ -59,6 +61,13 @@ from isobench.stats import sequential
 # On a machine that is always noisy, repeating more would only spend the budget.
 REPEATED_SHARE: Final = 0.2
 """The share of blocks that may be measured again because of a broken rule."""
+_STEADY: Final = frozenset({"io.filesystem", "syscall.call", "cpu.threads"})
+"""Facts of payloads on which doubts rest. A target with which one changes is not one target."""
+_STEADY_IN_SESSIONS: Final = (
+    *("security.seccomp", "security.no_new_privs", "security.cap_effective", "cpu.usable"),
+    *("host.disk_cache", cpu_share.WEIGHTS),
+)
+"""The same of the evidence of sessions, and what decides how fast system calls and CPUs are."""
 
 
 @dataclass(kw_only=True)
@@ -77,9 +86,11 @@ class Runner:
     began: float = field(default_factory=time.monotonic)
     seen: dict[tuple[TargetName, WorkloadName], dict[str, Evidence]] = field(default_factory=dict)
     """The facts that payloads reported, such as the file system of their files: the latest of each
-    key. Further keys are not kept once a target has many (`model.bounds`): with them its state
-    could not be read any more.
+    key, and None where one was not visible once. Further keys are not kept once a target has many
+    (`model.bounds`): with them its state could not be read any more.
     """
+    first_seen: dict[tuple[TargetName, str], Environment] = field(default_factory=dict)
+    """The evidence of the first session of each target, by target and CPUs."""
     expensive: set[TargetName] = field(default_factory=set)
     """Targets that are slow to start: a visit starts only one instance of them."""
     limits: dict[TargetName, tuple[LimitCheck, ...]] = field(default_factory=dict)
@@ -267,7 +278,7 @@ class Runner:
         """
         visit, timer = context.visit, context.timer
         _demand_times(visit, reply)
-        self._note_facts(visit, reply.facts)
+        self._note_facts(context, reply.facts)
         if reply.warmup is not None and reply.iterations:
             yield self.sample(
                 visit, "warmup", reply.warmup, operations=reply.iterations[0].operations,
@@ -345,16 +356,25 @@ class Runner:
         if check != expected:
             raise wire.WrongAnswerError(f"the checksum is {check} instead of native's {expected}")
 
-    def _note_facts(self, visit: Visit, facts: Sequence[Evidence]) -> None:
-        """Store the facts that a payload reported, as far as there is room."""
+    def _note_facts(self, context: Context, facts: Sequence[Evidence]) -> None:
+        """Store the facts that a payload reported, as far as there is room. UnprovenError: one on
+        which doubts rest differs from that of an earlier visit.
+        """
         if not facts:
             return
-        target = actual(visit.target)
+        visit, target = context.visit, actual(context.visit.target)
         others = (own.values() for (name, _), own in self.seen.items() if name == target)
         room = MOST_FACT_TEXT - sum(map(_size, itertools.chain.from_iterable(others)))
         kept = self.seen.get((target, visit.workload), {})
+        # A program of a duet has other CPUs in each block.
+        steady = _STEADY - {"cpu.threads"} if context.cpus else _STEADY
         for fact in facts:
             before = kept.get(fact.key)
+            if before is not None and fact.key in steady and before.value != fact.value:
+                raise UnprovenError(changed_text(fact.key, before.value, fact.value))
+            # What was not visible once is not known of the cell.
+            if before is not None and before.value is None:
+                continue
             more = _size(fact) - (0 if before is None else _size(before))
             if more <= room and (before is not None or len(kept) < MOST_FACTS_SEEN):
                 kept[fact.key] = fact
@@ -426,9 +446,16 @@ class Runner:
         target = self.targets[actual(context.visit.target)]
         with guard.within(target, "its evidence", guard.PROOF_LIMIT):
             proof = self.prover.prove_session(context, opened.session)
-        self.prover.proofs[actual(context.visit.target)] = proof
+        name = actual(context.visit.target)
+        self.prover.proofs[name] = proof
         opened.proving = time.monotonic() - began
         opened.verify(proof)
+        # The state of a target has one value of each fact: all blocks must have had that.
+        first = self.first_seen.setdefault((name, context.cpus), proof.environment)
+        for key in _STEADY_IN_SESSIONS:
+            before, now = first.value(key), proof.environment.value(key)
+            if before != now:
+                raise UnprovenError(changed_text(key, before, now))
         return opened
 
     def open(self, context: Context, target: Target) -> contextlib.AbstractContextManager[Session]:

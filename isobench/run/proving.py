@@ -12,6 +12,7 @@ from isobench.model import (
     Command,
     Environment,
     ExpectationCheck,
+    Fact,
     Gap,
     Record,
     Visit,
@@ -81,6 +82,11 @@ class Proof:
         """Raise UnprovenError if an expectation was not met."""
         if self.unmet:
             raise UnprovenError(self.unmet, hint=self.hint)
+
+
+def changed_text(key: str, before: Fact, now: Fact) -> str:
+    """Return in words that a fact of a target differs from what it was before."""
+    return f"the target has changed during the run: {key} was {before!r} and is now {now!r}"
 
 
 def log_name(label: TargetName) -> str:

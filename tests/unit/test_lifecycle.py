@@ -32,6 +32,7 @@ from isobench.model import (
     Clock,
     Command,
     Expectation,
+    Fact,
     Lack,
     Leftover,
     Need,
@@ -65,12 +66,13 @@ from isobench.plugins.testing import FakeTarget, Fault, Script, correct_check
 from isobench.report import write
 from isobench.run import cleanup, selection
 from isobench.run import pilot as trying
-from isobench.run.lifecycle import Lifecycle
+from isobench.run.lifecycle import Lifecycle, seen_before
 from isobench.run.pilot import Pilot
 from isobench.run.selection import Chosen
 from isobench.run.time_limit import TimeLimit
 from isobench.stats import special
 from isobench.storage import documents, lock, reader, records
+from isobench.storage.schema import TargetState
 
 NATIVE, BOX, JAR, POT = (TargetName(name) for name in ("native", "box", "jar", "pot"))
 SIEVE, COLD, EXEC = (WorkloadName(n) for n in ("cpu.sieve", "startup.cold", "startup.exec"))
@@ -788,6 +790,14 @@ def test_the_evidence_of_a_target_that_has_left_stays_when_a_run_is_resumed() ->
     go_on(outcome.folder, box())
     assert json.loads(before)["facts"]
     assert path.read_bytes() == before
+
+
+def test_a_resumed_run_holds_what_payloads_see_against_what_they_saw_before() -> None:
+    facts: dict[str, Fact] = {"io.filesystem": "0x01021994", "io.hidden": None}
+    before = TargetState(name=TargetName("box"), workloads={"io.fsync": facts})
+    (seen,) = seen_before({TargetName("box"): before, TargetName("x"): TargetState()}).items()
+    assert seen[0] == ("box", "io.fsync")
+    assert {key: fact.value for key, fact in seen[1].items()} == facts
 
 
 def test_a_resumed_run_holds_expectations_against_native_again(

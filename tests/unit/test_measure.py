@@ -345,6 +345,36 @@ def test_numbers_that_a_payload_saw_are_samples_and_texts_are_kept_beside(runner
 
 
 @pytest.mark.parametrize(
+    ("key", "first", "then"),
+    [
+        ("io.filesystem", "0x01021994", "0x0000ef53"),
+        ("io.filesystem", "0x0000ef53", None),
+        ("syscall.call", "getppid", "getpid"),
+        ("cpu.threads", 1, 2),
+    ],
+)
+def test_a_visit_is_not_believed_if_a_fact_on_which_doubts_rest_has_changed(
+    key: str, first: Fact, then: Fact, runner: Make
+) -> None:
+    scripts = [Script(facts={key: first, "own": 1}), Script(facts={key: then, "own": 2})]
+    made = runner(fake(scripts=said(LOOP, *scripts)))
+    assert not [r for r in visit(made, LOOP) if isinstance(r, Gap)]
+    found = gap(visit(made, LOOP))
+    assert found.cause is Cause.UNPROVEN
+    assert f"{key} was {first!r} and is now {then!r}" in found.detail
+    assert made.seen[(BOX, LOOP)][key].value == first
+
+
+def test_what_was_not_visible_in_one_visit_is_not_known_of_the_cell(runner: Make) -> None:
+    facts: list[Fact] = [3, None, 3]
+    scripts = [Script(facts={"io.cached_percent": fact}) for fact in facts]
+    made = runner(fake(scripts=said(LOOP, *scripts)))
+    for _ in facts:
+        visit(made, LOOP)
+    assert made.seen[(BOX, LOOP)]["io.cached_percent"].value is None
+
+
+@pytest.mark.parametrize(
     ("script", "cause", "detail"),
     [
         (Script(fault=Fault.SILENT), Cause.FAILED, "did not print its first line; exit code 0"),
@@ -1181,6 +1211,17 @@ def test_a_run_that_goes_on_begins_after_the_blocks_it_has(
 # ---- sessions that serve several blocks
 
 
+class Changing(dict[str, Fact]):
+    """Facts that are others each time they are read."""
+
+    def __init__(self, *facts: dict[str, Fact]) -> None:
+        super().__init__(facts[0])
+        self.left = [*facts]
+
+    def items(self) -> Any:
+        return self.left.pop(0).items()
+
+
 def sessions_of(made: measure.Runner, target: TargetName = BOX) -> dict[int, int]:
     """Return which session each block had in which it has a time."""
     sink: Any = made.sink
@@ -1240,6 +1281,22 @@ def test_a_expectation_that_a_session_breaks_later_is_a_gap_and_the_next_block_h
     assert "ns.pid" in found.detail
     assert sessions_of(made) == {1: 1, 2: 1, 4: 2, 5: 2}
     assert box.opened == box.closed == 2
+
+
+@pytest.mark.parametrize("key", measure._STEADY_IN_SESSIONS)
+def test_a_later_session_with_other_limits_than_the_first_one_is_not_believed(
+    key: str, runner: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quiet_but(monkeypatch)
+    first, other = Script(facts=INSIDE | {key: "1"}), Script(facts=INSIDE | {key: "2"})
+    box = fake(scripts=said("_evidence", first, other, first))
+    if key.startswith("host."):  # of which only the host's word counts
+        box = fake(witnessed=Changing({key: "1"}, {key: "2"}, {key: "1"}))
+    made = runner(box)
+    reuse(made, 3, served=1)
+    (found,) = gaps_of(made).values()
+    assert (found.block, found.cause) == (2, Cause.UNPROVEN)
+    assert f"{key} was '1' and is now '2'" in found.detail
 
 
 def test_a_session_that_is_suddenly_on_another_machine_is_not_believed(

@@ -153,7 +153,7 @@ def test_a_count_of_nothing_has_a_value_and_no_ratio(synthetic: Write) -> None:
     )
     assert (found["value"], found["reference"], found["ratio"]) == (0.0, 0.0, None)
     assert found["standing"] == "unproven"
-    assert "0 has none" in found["doubts"][0]
+    assert any("0 has none" in doubt for doubt in found["doubts"])
 
 
 def test_numbers_below_zero_are_no_values(
@@ -225,6 +225,54 @@ def test_a_metric_that_is_missing_from_many_blocks_is_not_proven(
     made = summary(synthetic({PAGES: 1.0}, metrics=(peak,), samples=few))
     assert cell(made, "peak")["doubt_codes"] == ["incomplete"]
     assert cell(made, "time")["doubt_codes"] == []
+
+
+def of_blocks(
+    a_sample: Callable[..., Sample], values: Mapping[str, Callable[[int], int]]
+) -> list[Sample]:
+    """Return the peaks of 15 blocks, by target."""
+    return [
+        a_sample(block, target, "app.pages", value(block), metric="fact.memory.peak")
+        for target, value in values.items()
+        for block in range(1, 16)
+    ]
+
+
+@pytest.mark.parametrize("side", ["box", "native"])
+@pytest.mark.parametrize(
+    ("zeros", "codes"), [(1, ["zero-values"]), (10, ["incomplete", "zero-values"])]
+)
+def test_a_block_in_which_one_side_alone_is_zero_leaves_no_verdict(
+    side: str, zeros: int, codes: list[str], synthetic: Write, a_sample: Callable[..., Sample]
+) -> None:
+    steady = dict.fromkeys(["box", "native", "native#2"], lambda block: 10**6 + block)
+    values = steady | {side: lambda block: 0 if block <= zeros else 10**6 + block}
+    sides = frozenset(steady)
+    made = summary(
+        synthetic(
+            {PAGES: 1.0},
+            metrics=(measured(PEAK, 1.0, missing=sides),),
+            samples=of_blocks(a_sample, values),
+        )
+    )
+    found = cell(made, "peak")
+    assert found["standing"] == "unproven"
+    assert found["doubt_codes"] == codes
+    assert f"in {zeros} of 15 blocks one side alone has the value 0" in found["doubts"][-1]
+    assert cell(made, "time")["standing"] == "near-native"
+
+
+def test_a_cell_whose_native_has_no_value_in_many_blocks_is_not_proven(
+    synthetic: Write, a_sample: Callable[..., Sample]
+) -> None:
+    few = [
+        a_sample(block, "native", "app.pages", 10**6 + block, metric="fact.memory.peak")
+        for block in range(1, 12)
+    ]
+    peak = measured(PEAK, 1.0, missing=frozenset({"native"}))
+    made = summary(synthetic({PAGES: 1.0}, metrics=(peak,), samples=few))
+    assert cell(made, "peak")["doubt_codes"] == ["incomplete"]
+    assert "only 11 of 15 blocks have a ratio" in cell(made, "peak")["doubts"][0]
 
 
 # ---- claims

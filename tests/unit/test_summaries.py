@@ -629,6 +629,16 @@ def test_another_number_of_cpus_is_a_doubt_beside_the_verdict(
     assert found["doubt_codes"] == ["other-cpu-count"]
 
 
+def test_a_wrong_answer_of_native_takes_the_verdict_from_every_cell_of_its_workload(
+    synthetic: Write,
+) -> None:
+    ratios = {SIEVE: 1.0, ("jar", "cpu.sieve"): 1.0, ("box", "cpu.sha256"): 1.0}
+    made = summary(synthetic(ratios, gaps=[gap(Cause.WRONG_ANSWER, block=3, name="native")]))
+    for target in ("box", "jar"):
+        assert "broken-trials" in cell(made, target)["doubt_codes"]
+    assert cell(made, "box", "cpu.sha256")["standing"] == "near-native"
+
+
 @pytest.mark.parametrize("cause", [Cause.WRONG_ANSWER, Cause.UNPROVEN])
 def test_one_wrong_answer_takes_the_verdict_from_its_cell_alone(
     cause: Cause, synthetic: Write

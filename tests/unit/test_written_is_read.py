@@ -66,8 +66,9 @@ def test_the_facts_of_a_reply_have_room_for_the_evidence_and_no_more() -> None:
 def seen(*visits: list[Evidence]) -> dict[str, Evidence]:
     """Return what a run keeps of the facts of its visits."""
     runner: Any = SimpleNamespace(seen={})
+    context: Any = SimpleNamespace(visit=VISIT, cpus="")
     for facts in visits:
-        measure.Runner._note_facts(runner, VISIT, facts)
+        measure.Runner._note_facts(runner, context, facts)
     found: dict[str, Evidence] = runner.seen.get((BOX, SIEVE), {})
     return found
 
@@ -83,8 +84,8 @@ def test_new_facts_in_every_visit_do_not_fill_the_state_of_a_target() -> None:
 
 
 def test_the_latest_value_of_a_fact_counts() -> None:
-    made = [[Evidence(key="io.filesystem", value=value, source="s")] for value in ("a", "b")]
-    assert seen(*made)["io.filesystem"].value == "b"
+    made = [[Evidence(key="own.text", value=value, source="s")] for value in ("a", "b")]
+    assert seen(*made)["own.text"].value == "b"
     assert not seen([])
 
 
