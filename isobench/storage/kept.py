@@ -76,7 +76,7 @@ def _state(stream: BinaryIO) -> tuple[int, int]:
 def _place(stream: io.BufferedReader, known: records.Known) -> Path | None:
     """Return where the records of a file are kept; None: the cache cannot be used."""
     allowed = [sorted(known.targets), sorted(known.workloads), sorted(known.blocks or ())]
-    rest: list[Any] = [known.blocks is None, known.has_rounds, known.reference]
+    rest: list[Any] = [known.blocks is None, known.has_rounds, known.has_sessions, known.reference]
     rest += [sorted(known.iterations.items()), sorted(known.starts), __version__]
     rules = msgspec.json.encode([*allowed, *rest])
     content = hashlib.file_digest(stream, "sha256").digest()

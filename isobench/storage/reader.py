@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, TypeVar
 
 import msgspec
 import pandas as pd
@@ -20,14 +20,13 @@ from isobench.model.bounds import MOST_BLOCKS, MOST_CELLS
 from isobench.model.errors import UsageError
 from isobench.model.units import TargetName
 from isobench.model.wording import counted
-from isobench.storage import earlier, identifiers, kept, lines, records, relations
+from isobench.storage import earlier, forms, identifiers, kept, lines, records, relations
 from isobench.storage.documents import (
     DAMAGED,
     METADATA,
     PLAN,
     check_format,
     converted,
-    decoded,
     parsed,
     typed,
     written,
@@ -44,6 +43,8 @@ from isobench.storage.lock import RECORDS
 from isobench.storage.losses import Collector, Losses, together
 from isobench.storage.schema import FINDINGS, History, RunMetadata, TargetState
 
+_T = TypeVar("_T")
+_FIRST: Final = forms.Form.FIRST
 _HEALTH: Final = "state/blocks.jsonl"
 CONFIRMATION: Final = "confirm"
 """How folders are called, in that of a run, of the runs that confirm it."""
@@ -173,7 +174,7 @@ def load(path: Path, part: str = "", *, folder: held.Folder | None = None) -> Ru
 def metadata(path: Path) -> RunMetadata:
     """Read run.json alone of a run. Errors are those of `load`."""
     with _opened(path) as files:
-        return _metadata(files.read(METADATA, most=MOST_DOCUMENT), path)
+        return _metadata(files.read(METADATA, most=MOST_DOCUMENT), path)[0]
 
 
 def as_read_again(run: RunMetadata) -> RunMetadata:
@@ -183,7 +184,7 @@ def as_read_again(run: RunMetadata) -> RunMetadata:
         if len(text) > MOST_DOCUMENT:
             message = f"{METADATA}: longer than {bounded.size_text(MOST_DOCUMENT)}"
             raise ValueError(message)
-        return _metadata(text, Path())
+        return _metadata(text, Path())[0]
     except (UsageError, ValueError) as error:
         raise UsageError(
             f"this run could not be read again: {str(error).removeprefix('.: ')}",
@@ -246,16 +247,19 @@ def _opened(path: Path, part: str = "", folder: held.Folder | None = None) -> It
 
 
 def _read(path: Path, files: Files, read_records: _ReadRecords) -> Run:
-    metadata = _metadata(files.read(METADATA, most=MOST_DOCUMENT), path)
-    plan = _plan(files.read(PLAN, most=MOST_PLAN), metadata)
+    metadata, form = _metadata(files.read(METADATA, most=MOST_DOCUMENT), path)
+    plan, form = _plan(files.read(PLAN, most=MOST_PLAN), metadata, form)
     has_rounds = plan is None or plan.schedule is Schedule.ROUNDS
-    known = relations.known(metadata, plan, has_rounds=has_rounds)
+    known = dataclasses.replace(
+        relations.known(metadata, plan, has_rounds=has_rounds),
+        has_sessions=form >= forms.Form.SESSIONS,
+    )
     with files.open(RECORDS, most=MOST_RECORDS) as stream:
         found = read_records(stream, known)
     with files.open(_HEALTH, most=MOST_DOCUMENT) as stream:
-        health = _health(stream)
+        health = _health(stream, form)
     _find_lost(health, {*found.samples["block"].unique().tolist()} - {0}, metadata)
-    metadata, states = earlier.with_paravirtual(metadata, _states(files, metadata))
+    metadata, states = earlier.with_paravirtual(metadata, _states(files, metadata, form))
     identifiers.keep(metadata)
     if redaction.is_leaving_out_names():
         redaction.leave_out_names(_private_names(metadata, states))
@@ -298,7 +302,7 @@ def _find_lost(health: "_HealthLines", recorded: set[int], metadata: RunMetadata
         health.damage.blocks.update(without)
 
 
-def _metadata(data: bytes, path: Path) -> RunMetadata:
+def _metadata(data: bytes, path: Path) -> tuple[RunMetadata, forms.Form]:
     value = parsed(data, METADATA)
     try:
         check_format(value, path)
@@ -312,38 +316,55 @@ def _metadata(data: bytes, path: Path) -> RunMetadata:
             hint="measure fewer targets or workloads in one run (--targets, --workloads)",
         )
     relations.check_metadata(found, METADATA)
-    return found
+    return found, forms.check(value, RunMetadata, METADATA)
 
 
-class _OldPlan(msgspec.Struct):
-    """The key in which plans of version 0.1 have the expensive targets."""
-
-    expensive: tuple[TargetName, ...] = msgspec.field(default=(), name="dear")
+_OLD_EXPENSIVE: Final = "dear"
+"""The key in which earlier plans have the expensive targets."""
 
 
 def _history(files: Files, metadata: RunMetadata) -> History | None:
     data = files.read(FINDINGS, most=MOST_DOCUMENT)
     if not data:
         return None
-    found = decoded(data, History, FINDINGS)
+    found = _decoded(data, History, FINDINGS)
     relations.check_history(found, metadata, FINDINGS)
     return found
 
 
-def _plan(data: bytes, metadata: RunMetadata) -> Plan | None:
-    """Return the plan; None: the run ended before it was planned."""
+def _decoded(data: bytes, kind: type[_T], name: str, *, least: forms.Form = _FIRST) -> _T:
+    """Return a document that has all keys of its form. ValueError as in `decoded`."""
+    value = parsed(data, name)
+    found = converted(value, kind, name)
+    forms.check(value, kind, name, least=least)
+    return found
+
+
+def _plan(data: bytes, metadata: RunMetadata, form: forms.Form) -> tuple[Plan | None, forms.Form]:
+    """Return the plan, and the form of the run, by its plan: whoever resumes a run writes run.json
+    again in the latest form. No plan: the run ended before it was planned.
+    """
     if not data:
         if metadata.plan_sha256 is not None:
             message = f"{PLAN}: it is missing or empty, and {METADATA} says that there was a plan"
             raise ValueError(message)
-        return None
+        return None, form
     # A plan may have a million visits: it is decoded without plain data in between. Its texts are
     # names that run.json has, which are clean.
     found = typed(data, Plan, PLAN)
-    if old := typed(data, _OldPlan, PLAN).expensive:
-        found = dataclasses.replace(found, expensive=old)
+    parts = typed(data, dict[str, msgspec.Raw], PLAN)
+    if _OLD_EXPENSIVE in parts:
+        parts["expensive"] = parts.pop(_OLD_EXPENSIVE)
+        expensive = typed(bytes(parts["expensive"]), tuple[TargetName, ...], PLAN)
+        found = dataclasses.replace(found, expensive=expensive)
+    # Blocks and visits have no keys with defaults.
+    keys = {**parts, "work": parsed(bytes(parts["work"]), PLAN)}
+    planned = forms.check(keys, Plan, PLAN)
+    if planned > form:
+        message = f"{METADATA}: it lacks what {PLAN} of this form goes with"
+        raise ValueError(message)
     relations.check_plan(found, metadata, PLAN)
-    return found
+    return found, planned
 
 
 def _empty_plan(metadata: RunMetadata) -> Plan:
@@ -351,7 +372,7 @@ def _empty_plan(metadata: RunMetadata) -> Plan:
     return Plan(seed=metadata.seed or 0, reference=metadata.reference, work=(), blocks=())
 
 
-def _states(files: Files, metadata: RunMetadata) -> dict[TargetName, TargetState]:
+def _states(files: Files, metadata: RunMetadata, form: forms.Form) -> dict[TargetName, TargetState]:
     """Return the states of the targets of the run. Those of others are left alone."""
     found, left = {}, MOST_STATES
     for one in metadata.targets:
@@ -359,7 +380,7 @@ def _states(files: Files, metadata: RunMetadata) -> dict[TargetName, TargetState
         data = files.read(name, most=min(left, MOST_DOCUMENT))
         left -= len(data)
         if data:
-            found[one.name] = decoded(data, TargetState, name)
+            found[one.name] = _decoded(data, TargetState, name, least=form)
             relations.check_state(found[one.name], one.name, name)
     return found
 
@@ -370,11 +391,12 @@ _MOST_AMOUNT: Final = 1e12
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Validity:
-    valid: bool = True
+    valid: bool
 
 
 @dataclass(slots=True)
 class _HealthLines:
+    form: forms.Form
     found: list[BlockHealth] = field(default_factory=list)
     invalid: set[int] = field(default_factory=set)
     damage: Collector = field(default_factory=lambda: Collector(_HEALTH))
@@ -382,7 +404,7 @@ class _HealthLines:
     def add(self, number: int, line: bytes) -> None:
         """Read a line. One that is damaged is left out and counted."""
         try:
-            row, valid = _health_of(line)
+            row, valid = _health_of(line, self.form)
         except ValueError as error:
             self.damage.add([number], str(error).removeprefix(": "))
             return
@@ -395,13 +417,14 @@ class _HealthLines:
         self.found.append(row)
 
 
-def _health_of(line: bytes) -> tuple[BlockHealth, bool]:
+def _health_of(line: bytes, form: forms.Form) -> tuple[BlockHealth, bool]:
     """Return the state of the host during a block, and whether the block counts.
 
     ValueError: the line is damaged.
     """
     value = parsed(line, "")
     found = converted(value, BlockHealth, "")
+    forms.check(value, BlockHealth, "", least=form)
     for name, number in dataclasses.asdict(found).items():
         if isinstance(number, int | float) and not 0 <= number <= _MOST_AMOUNT:
             message = f"{name} is out of range"
@@ -412,9 +435,9 @@ def _health_of(line: bytes) -> tuple[BlockHealth, bool]:
     return found, converted(value, _Validity, "").valid
 
 
-def _health(stream: BinaryIO) -> _HealthLines:
+def _health(stream: BinaryIO, form: forms.Form) -> _HealthLines:
     """Return the state of the host during each block, and the blocks that do not count."""
-    found = _HealthLines()
+    found = _HealthLines(form)
     for batch in lines.batches(stream):
         for number, line in batch.numbered():
             found.add(number, line)

@@ -10,7 +10,7 @@ import operator
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, BinaryIO, Final, NamedTuple
+from typing import Annotated, Any, BinaryIO, Final, NamedTuple, cast
 
 import msgspec
 import numpy as np
@@ -50,30 +50,44 @@ _MOST_TEXT: Final = 64 << 20
 _NO_ROOM: Final = "not kept: the texts of this run are too many"
 """What stands in place of further ones: a program that fails may print another text each time."""
 
+_NO_SESSION: Final = -1
+"""What stands in place of a session that a line does not name."""
+
 _Block = Annotated[int, msgspec.Meta(ge=0, le=MOST_BLOCKS)]
 
 
 # gc=False: the garbage collector need not visit rows, which hold only numbers and texts. A run may
 # have millions of them.
-class _Row(msgspec.Struct, gc=False):
-    """A line of records.jsonl: a sample, a gap, a leaving, or what a newer version adds."""
+class _Row(msgspec.Struct, gc=False, tag_field="kind"):
+    """A line of records.jsonl. It has every key that the writer writes."""
 
-    kind: str
     block: _Block
     target: str
     workload: str
-    metric: str = ""
-    iteration: Annotated[int, msgspec.Meta(ge=0, lt=1 << 31)] = 0
-    value: Annotated[int, msgspec.Meta(ge=-LARGEST, le=LARGEST)] = 0
-    unit: str = ""
-    operations: Annotated[int, msgspec.Meta(ge=1, le=LARGEST)] = 1
-    clock: str = ""
-    at: Annotated[float, msgspec.Meta(ge=-_MOST_AT, le=_MOST_AT)] = 0.0
-    session: Annotated[int, msgspec.Meta(ge=0, le=_MOST_SESSIONS)] = 0
-    cause: str = ""
-    detail: str = ""
-    hint: str = ""
-    share: Annotated[float, msgspec.Meta(gt=0, le=1)] = 1.0
+
+
+class _Sample(_Row, gc=False, tag="sample"):
+    metric: str
+    iteration: Annotated[int, msgspec.Meta(ge=0, lt=1 << 31)]
+    value: Annotated[int, msgspec.Meta(ge=-LARGEST, le=LARGEST)]
+    unit: str
+    operations: Annotated[int, msgspec.Meta(ge=1, le=LARGEST)]
+    clock: str
+    at: Annotated[float, msgspec.Meta(ge=-_MOST_AT, le=_MOST_AT)]
+    session: Annotated[int, msgspec.Meta(ge=0, le=_MOST_SESSIONS)] = _NO_SESSION
+
+
+class _Gap(_Row, gc=False, tag="gap"):
+    cause: str
+    detail: str
+    hint: str
+
+
+class _Leaving(_Row, gc=False, tag="leaving"):
+    share: Annotated[float, msgspec.Meta(gt=0, le=1)]
+
+
+_Line = _Sample | _Gap | _Leaving
 
 
 class _Legible(msgspec.Struct, gc=False):
@@ -86,9 +100,8 @@ class _Legible(msgspec.Struct, gc=False):
 _NUMBERS: Final[Mapping[str, Any]] = {
     name: np.float64 if name == "at" else np.int64 for name in COLUMNS if name not in _TEXTS
 }
-_kind_of = operator.attrgetter("kind")
 _texts_of = operator.attrgetter(*_TEXTS)
-_DECODER: Final = msgspec.json.Decoder(_Row)
+_DECODER: Final = msgspec.json.Decoder(_Line)
 _LEGIBLE: Final = msgspec.json.Decoder(_Legible)
 _UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
@@ -103,6 +116,8 @@ class Known:
     """None: the run has no plan."""
     has_rounds: bool = False
     """Iterations are the numbers of rounds, in which not every target takes part."""
+    has_sessions: bool = False
+    """Each sample names its session. Without, one that does not is of session 0."""
     reference: str = "native"
     iterations: Mapping[str, int] = field(default_factory=dict)
     """By workload, how many iterations a complete visit has, where that is the same for all."""
@@ -171,7 +186,7 @@ class _Parts:
         default_factory=lambda: {name: [] for name in (*_NUMBERS, "line")}
     )
 
-    def add(self, rows: list[_Row], numbers: NDArray[np.int64]) -> None:
+    def add(self, rows: list[_Sample], numbers: NDArray[np.int64]) -> None:
         """Add samples, with the numbers of their lines."""
         # attrgetter and map() run in C: passes over the rows are faster than one loop.
         keys = map(self.keys.__getitem__, map(_texts_of, rows))
@@ -236,12 +251,12 @@ class Reader:
 
     def _read(self, batch: lines.Batch) -> None:
         rows, numbers = self._decoded(batch)
-        if {*map(_kind_of, rows)} <= {"sample"}:
-            self.parts.add(rows, numbers)
+        if {*map(type, rows)} <= {_Sample}:
+            self.parts.add(cast(list[_Sample], rows), numbers)
             return
-        is_sample = np.fromiter((row.kind == "sample" for row in rows), bool, len(rows))
-        self.parts.add([row for row in rows if row.kind == "sample"], numbers[is_sample])
-        others = (row for row in rows if row.kind != "sample")
+        is_sample = np.fromiter((isinstance(row, _Sample) for row in rows), bool, len(rows))
+        self.parts.add([row for row in rows if isinstance(row, _Sample)], numbers[is_sample])
+        others = (row for row in rows if not isinstance(row, _Sample))
         for number, row in zip(numbers[~is_sample].tolist(), others, strict=True):
             self._other(number, row)
 
@@ -267,7 +282,7 @@ class Reader:
         named = dict(zip(_TEXTS, texts, strict=True))
         return next((why for name, is_known, why in self._tests() if not is_known(named[name])), "")
 
-    def _decoded(self, batch: lines.Batch) -> tuple[list[_Row], NDArray[np.int64]]:
+    def _decoded(self, batch: lines.Batch) -> tuple[list[_Line], NDArray[np.int64]]:
         """Return the rows of the good lines, and their numbers."""
         try:
             rows = _DECODER.decode_lines(batch.data)
@@ -277,7 +292,7 @@ class Reader:
             return self._one_by_one(batch)
         return rows, np.arange(batch.first, batch.first + len(rows))
 
-    def _one_by_one(self, batch: lines.Batch) -> tuple[list[_Row], NDArray[np.int64]]:
+    def _one_by_one(self, batch: lines.Batch) -> tuple[list[_Line], NDArray[np.int64]]:
         # The error of decode_lines does not name the line. Only a damaged batch is decoded here.
         rows, numbers = [], []
         for number, line in batch.numbered():
@@ -297,20 +312,18 @@ class Reader:
         self.damage.may_hide_leavings |= legible.kind not in ("sample", "gap")
         self.damage.add([number], cleaned(str(error)))
 
-    def _other(self, number: int, row: _Row) -> None:
-        """Read a gap or a leaving. Other kinds are of newer versions."""
-        if row.kind not in ("gap", "leaving"):
-            return
+    def _other(self, number: int, row: _Gap | _Leaving) -> None:
+        """Read a gap or a leaving."""
         if len(self.others) >= _MOST_OTHERS:
             what = f"more gaps and leavings than a run has: {_MOST_OTHERS:,} are the most"
             raise ValueError(f"{RECORDS}:{number}: {what}")
         try:
-            found = self._gap(row) if row.kind == "gap" else self._leaving(row)
+            found = self._gap(row) if isinstance(row, _Gap) else self._leaving(row)
             if self.known is not None:
                 self.known.check(found)
         except ValueError as error:
             self.unreadable.append((number, row.block))
-            self.damage.may_hide_leavings |= row.kind == "leaving"
+            self.damage.may_hide_leavings |= isinstance(row, _Leaving)
             self.damage.add([number], str(error))
             return
         self.others.append((number, row.block))
@@ -319,7 +332,7 @@ class Reader:
         else:
             self.leavings.append(found)
 
-    def _gap(self, row: _Row) -> Gap:
+    def _gap(self, row: _Gap) -> Gap:
         return Gap(
             block=row.block,
             target=TargetName(_name(row.target)),
@@ -329,7 +342,7 @@ class Reader:
             hint=self._text(row.hint),
         )
 
-    def _leaving(self, row: _Row) -> Leaving:
+    def _leaving(self, row: _Leaving) -> Leaving:
         return Leaving(
             block=row.block,
             target=TargetName(_name(row.target)),
@@ -389,6 +402,10 @@ class Reader:
             planned = np.array(sorted({0, *self.known.blocks}))
             isin = np.isin(columns["block"], planned)
             good &= self._kept(columns, isin, "plan.json has no such block")
+        is_named = columns["session"] != _NO_SESSION
+        if self.known is not None and self.known.has_sessions:
+            good &= self._kept(columns, is_named, "it names no session")
+        columns["session"][~is_named] = 0
         facts = [text.startswith("fact.") for text in self.names["metric"]] + [False]
         value = columns["value"]
         is_time = (value >= 0) & (value <= MOST_NANOSECONDS)

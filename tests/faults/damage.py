@@ -12,6 +12,7 @@ import json
 import math
 import os
 import random
+import re
 import resource
 import shutil
 import signal
@@ -34,6 +35,7 @@ from isobench.evidence import host_time
 from isobench.model import TURNS
 from isobench.model.errors import IsobenchError
 from isobench.stats import sequential
+from tests import whole
 
 EXAMPLES = Path(__file__).parents[2] / "reports" / "examples"
 _TARGETS = ("native", "docker", "qemu-user-aarch64", "uml")
@@ -86,7 +88,7 @@ def run(folder: Path, example: str = "2026-11-25-debian12-2cpu") -> Path:
         {"id": "mine", "quote": "It is.", "kind": "equivalent", "targets": ["docker"]}
     ]
     about["sequential"] = sequential.RULE.name
-    _write(folder / "run.json", about)
+    _write(folder / "run.json", whole.run(about))
     plan = json.loads((source / "plan.json").read_text())
     plan["work"] = [one for one in plan["work"] if one["workload"] in _WORKLOADS]
     plan["blocks"] = [
@@ -97,15 +99,18 @@ def run(folder: Path, example: str = "2026-11-25-debian12-2cpu") -> Path:
         }
         for block in plan["blocks"][:_BLOCKS]
     ]
-    plan["dear"] = [one for one in plan["dear"] if one in _TARGETS]
+    plan = whole.plan(plan)
+    plan["expensive"] = [one for one in plan["expensive"] if one in _TARGETS]
     plan["blocks_per_session"] = {
         name: blocks for name, blocks in plan["blocks_per_session"].items() if name in _TARGETS
     }
     _write(folder / "plan.json", plan)
     health = (source / "state" / "blocks.jsonl").read_text().splitlines()[:_BLOCKS]
-    (folder / "state" / "blocks.jsonl").write_text("\n".join(health) + "\n")
-    for name in (*_TARGETS, "host"):
-        shutil.copy(source / "state" / f"{name}-pre.json", folder / "state")
+    _write_lines(folder / "state" / "blocks.jsonl", [json.loads(one) | _LOAD for one in health])
+    shutil.copy(source / "state" / "host-pre.json", folder / "state")
+    for name in _TARGETS:
+        state = json.loads((source / "state" / f"{name}-pre.json").read_text())
+        _write(folder / "state" / f"{name}-pre.json", whole.state(state))
     return folder
 
 
@@ -132,6 +137,7 @@ def _visit(row: Mapping[str, Any]) -> tuple[Any, ...]:
     return row["block"], row["target"], row["workload"]
 
 
+_LOAD = {"speed_percent": 100.0, "run_queue": 0.0, "own_cpu_percent": None}
 _GAP = {
     "kind": "gap", "block": 4, "target": "uml", "workload": "io.metadata", "cause": "failed",
     "detail": "it broke", "hint": "",
@@ -172,6 +178,15 @@ GARBAGE = (
 )  # fmt: skip
 
 
+KEY = re.compile(rb'"[a-z_]+":')
+"""A key in a line of JSON."""
+
+
+def flipped(key: bytes) -> bytes:
+    """Return a key as a flipped bit may leave it: the name of nothing."""
+    return key[:1] + bytes([key[1] ^ 16]) + key[2:]
+
+
 def _places(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
     """Yield every place in a JSON document."""
     yield path
@@ -192,6 +207,18 @@ def _at(value: Any, path: tuple[str | int, ...]) -> Any:
 def _kind_of_place(path: tuple[str | int, ...]) -> tuple[str, ...]:
     """Return a place without the numbers of entries: all visits of a plan are of one kind."""
     return tuple("*" if isinstance(key, int) else key for key in path)
+
+
+def kinds_of_places(document: Any) -> list[tuple[str | int, ...]]:
+    """Return the first place of each kind in a JSON document, but for the document itself."""
+    found: dict[tuple[str, ...], tuple[str | int, ...]] = {}
+    for place in _places(document):
+        found.setdefault(_kind_of_place(place), place)
+    return [*found.values()][1:]
+
+
+FREE = frozenset(("host", "config", "claims", "starts", "blocks_per_session"))
+"""Tables whose keys are no keys of isobench's; `workloads` of a state is another."""
 
 
 def _chosen_place(
@@ -232,9 +259,9 @@ def _replaced(value: Any, path: tuple[str | int, ...], new: Any) -> Any:
     return [inner if at == path[0] else each for at, each in enumerate(value)]
 
 
-def _without(value: Any, path: tuple[str | int, ...]) -> Any:
+def without(value: Any, path: tuple[str | int, ...]) -> Any:
     if len(path) > 1:
-        return _replaced(value, path[:1], _without(value[path[0]], path[1:]))
+        return _replaced(value, path[:1], without(value[path[0]], path[1:]))
     if isinstance(value, dict):
         return {key: each for key, each in value.items() if key != path[0]}
     return [each for at, each in enumerate(value) if at != path[0]]
@@ -313,7 +340,7 @@ class Damager:
         path = self._file("*.json")
         document = json.loads(path.read_text())
         place = _chosen_place(document, self.rng) or (next(iter(document)),)
-        path.write_text(json.dumps(_without(document, place)))
+        path.write_text(json.dumps(without(document, place)))
         return f"{path.name} {place}"
 
     def repeat_entry(self) -> str:
@@ -348,6 +375,16 @@ class Damager:
             shown.append(f"{at + 1}:{key}={str(new)[:40]!r}")
         path.write_text("".join(line + "\n" for line in lines))
         return f"{path.name} {' '.join(shown)}"
+
+    def key_in_line(self) -> str:
+        """Flip a bit of a key of a line."""
+        path = self._lines()
+        lines = path.read_bytes().split(b"\n")
+        at = self.rng.randrange(len(lines) - 1)
+        key = self.rng.choice(KEY.findall(lines[at]))
+        lines[at] = lines[at].replace(key, flipped(key))
+        path.write_bytes(b"\n".join(lines))
+        return f"{path.name}:{at + 1} {key!r}"
 
     def rename(self) -> str:
         """Give another value to a field in all lines that have one value of it."""
@@ -420,8 +457,8 @@ class Damager:
         kinds: tuple[Callable[[], str], ...] = (
             self.flip_bits, self.flip_bits, self.cut, self.delete, self.swap, self.swap, self.swap,
             self.swap, self.remove_key, self.repeat_entry, self.swap_in_line, self.swap_in_line,
-            self.rename, self.rename, self.scale, self.scale, self.lines, self.lines,
-            self.kind_of_file, self.foreign_state,
+            self.key_in_line, self.rename, self.rename, self.scale, self.scale, self.lines,
+            self.lines, self.kind_of_file, self.foreign_state,
         )  # fmt: skip
         chosen = self.rng.choice(kinds)
         return f"{chosen.__name__}: {chosen()}"

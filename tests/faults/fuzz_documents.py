@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from tests import whole
 from tests.faults import fuzzing
 
 with fuzzing.instrumented():
@@ -10,22 +11,25 @@ with fuzzing.instrumented():
     from isobench.storage import documents, reader
     from isobench.storage.schema import RunMetadata, TargetState
 
-METADATA = reader._metadata(
-    json.dumps({
-        "schema_version": 1, "reference": "native",
-        "targets": [{"name": name, "class": "native"} for name in ("native", "docker")],
-        "workloads": [{"name": "cpu.sieve", "class": "cpu"}],
-    }).encode(),
+METADATA, FORM = reader._metadata(
+    json.dumps(
+        whole.run(
+            {
+                "targets": [{"name": name, "class": "native"} for name in ("native", "docker")],
+                "workloads": [{"name": "cpu.sieve", "class": "cpu"}],
+            }
+        )
+    ).encode(),
     Path("run"),
-)  # fmt: skip
+)
 
 
 def check(data: bytes) -> None:
     """Read bytes as each document: they are one, or refused with the place."""
     for read in (
-        lambda: reader._metadata(data, Path("run")),
-        lambda: reader._plan(data, METADATA),
-        lambda: documents.decoded(data, TargetState, "state/x-pre.json"),
+        lambda: reader._metadata(data, Path("run"))[0],
+        lambda: reader._plan(data, METADATA, FORM)[0],
+        lambda: reader._decoded(data, TargetState, "state/x-pre.json"),
         lambda: documents.summary_of(documents.parsed(data, "summary.json")),
     ):
         try:

@@ -132,7 +132,7 @@ def test_a_gap_or_a_leaving_of_what_the_run_does_not_have_is_left_out(
     kind: str, key: str, value: object, why: str, run: Path
 ) -> None:
     line = {"kind": kind, "block": 4, "target": "uml", "workload": "io.metadata"}
-    made = {**line, "cause": "failed", "share": 0.5, key: value}
+    made = {**line, "cause": "failed", "detail": "", "hint": "", "share": 0.5, key: value}
     before = reader.load(run)
     found = rewrite(run, [*rows(run), json.dumps(made).encode() + b"\n"])
     assert found.losses.first[0].endswith(why)
@@ -140,11 +140,71 @@ def test_a_gap_or_a_leaving_of_what_the_run_does_not_have_is_left_out(
     assert found.losses.may_hide_leavings == (kind == "leaving")
 
 
+@pytest.mark.parametrize("name", ["records.jsonl", "state/blocks.jsonl"])
+def test_a_key_that_is_lost_in_a_line_is_damage_whichever_it_is(name: str, run: Path) -> None:
+    path = run / name
+    whole = path.read_bytes().splitlines(keepends=True)
+    # One line of each kind.
+    kinds = {json.loads(line).get("kind"): at for at, line in enumerate(whole)}
+    for at in kinds.values():
+        for key in {*damage.KEY.findall(whole[at])}:
+            made = [*whole]
+            made[at] = made[at].replace(key, damage.flipped(key))
+            path.write_bytes(b"".join(made))
+            found = reader.load(run)
+            assert found.losses.first[0].startswith(f"{name}:{at + 1}: "), key
+            assert json.loads(whole[at])["block"] in found.uncounted
+
+
+@pytest.mark.parametrize("name", ["run.json", "plan.json", "state/docker-pre.json"])
+def test_a_key_that_is_lost_in_a_document_is_refused_whichever_it_is(name: str, run: Path) -> None:
+    path = run / name
+    document = json.loads(path.read_text())
+    for place in damage.kinds_of_places(document):
+        # What stands in these tables is named by the user, the host or the target.
+        is_free = "workloads" in place[:-1] and name.startswith("state/")
+        if isinstance(place[-1], int) or is_free or damage.FREE & {*place[:-1]}:
+            continue
+        path.write_text(json.dumps(damage.without(document, place)))
+        assert str(place[-1]) in refused(run), place
+
+
+def test_a_line_of_no_kind_may_be_a_leaving(run: Path) -> None:
+    made = rows(run)
+    made[-1] = made[-1].replace(b'"leaving"', b'"leavinf"')
+    losses = rewrite(run, made).losses
+    assert (losses.lines, losses.may_hide_leavings) == (1, True)
+
+
+@pytest.mark.parametrize("name", ["2026-11-22-debian12-2cpu", "2026-11-25-debian12-2cpu"])
+def test_keys_of_an_earlier_form_are_enough_where_all_of_a_later_one_are_missing(
+    name: str, tmp_path: Path
+) -> None:
+    earlier = shutil.copytree(damage.EXAMPLES / name, tmp_path / name)
+    assert not reader.load(earlier).losses
+    about = json.loads((earlier / "run.json").read_text())
+    for key in {"quick", "margin", "plan_sha256", "config"} & about.keys():
+        (earlier / "run.json").write_text(json.dumps(damage.without(about, (key,))))
+        assert key in refused(earlier)
+
+
+def test_a_plan_of_a_later_form_than_run_json_is_refused(run: Path) -> None:
+    about = json.loads((run / "run.json").read_text())
+    earlier = json.loads((damage.EXAMPLES / "2026-11-25-debian12-2cpu/run.json").read_text())
+    made = {key: about[key] for key in earlier}
+    for kind in ("targets", "workloads"):
+        names = {one["name"] for one in about[kind]}
+        made[kind] = [one for one in earlier[kind] if one["name"] in names]
+    (run / "run.json").write_text(json.dumps(made))
+    assert "lacks what plan.json" in refused(run)
+
+
 @pytest.mark.parametrize("workload", ["", SESSION])
 def test_a_gap_may_be_one_of_a_whole_target_or_session_and_of_the_trial(
     workload: str, run: Path
 ) -> None:
     gap = {"kind": "gap", "block": 0, "target": "uml", "workload": workload, "cause": "failed"}
+    gap |= {"detail": "", "hint": ""}
     assert not rewrite(run, [json.dumps(gap).encode() + b"\n", *rows(run)]).losses
 
 
@@ -152,7 +212,7 @@ def test_more_gaps_than_a_run_has_are_refused_before_all_are_read(
     run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(records, "_MOST_OTHERS", 10)
-    gap = '{"kind":"gap","block":4,"target":"uml","workload":"cpu.sieve","cause":"failed"'
+    gap = '{"kind":"gap","block":4,"target":"uml","workload":"cpu.sieve","cause":"failed","hint":""'
     made = [f'{gap},"detail":"{100 * "x"}{n}"}}\n'.encode() for n in range(20)]
     (run / "records.jsonl").write_bytes(b"".join([*rows(run), *made]))
     assert "more gaps and leavings than a run has" in refused(run)
@@ -160,7 +220,7 @@ def test_more_gaps_than_a_run_has_are_refused_before_all_are_read(
 
 def test_equal_texts_of_gaps_are_kept_once(run: Path) -> None:
     gap = b'{"kind":"gap","block":4,"target":"uml","workload":"cpu.sieve","cause":"failed",'
-    found = rewrite(run, [*rows(run), *[gap + b'"detail":"it is down"}\n'] * 3])
+    found = rewrite(run, [*rows(run), *[gap + b'"detail":"it is down","hint":""}\n'] * 3])
     assert len({id(one.detail) for one in found.gaps[-3:]}) == 1
 
 
@@ -223,7 +283,7 @@ def unavailable(state: dict[str, Any]) -> None:
 
 
 def without_facts(state: dict[str, Any]) -> None:
-    del state["facts"]
+    state["facts"] = []
 
 
 def of_another_class(state: dict[str, Any]) -> None:
@@ -325,7 +385,7 @@ def test_a_line_without_end_takes_no_memory_and_one_place(run: Path) -> None:
 
 def test_line_numbers_are_right_across_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lines, "_BATCH", 64)
-    line = b'{"kind":"gap","block":1,"target":"t","workload":"w","cause":"failed"}\n'
+    line = NO_GAP.replace(b'"cause":""', b'"cause":"failed"')
     found = records.read(line * 9 + b"garbage\n" + line * 3 + b"cut off")
     assert [*found.damage.reasons] == [10]
     assert len(found.gaps) == 12
@@ -517,7 +577,11 @@ NAMES = records.Known(
     targets={"native", "docker", "qemu-user-aarch64", "uml"},
     workloads={"cpu.sieve", "io.metadata", "startup.cold"},
 )
-NAMELESS = b'{"kind":"sample","block":1,"target":"","workload":""}\n'
+NAMELESS = (
+    b'{"kind":"sample","block":1,"target":"","workload":"","metric":"","iteration":0,"value":0,'
+    b'"unit":"","operations":1,"clock":"","at":0,"session":0}\n'
+)
+NO_GAP = b'{"kind":"gap","block":1,"target":"","workload":"","cause":"","detail":"","hint":""}\n'
 
 
 def test_reading_ends_early_where_too_many_lines_name_what_the_run_does_not_have(
@@ -532,7 +596,7 @@ def test_reading_ends_early_where_too_many_lines_name_what_the_run_does_not_have
     assert reading.place < len(good) + 8_000_000
 
 
-@pytest.mark.parametrize("line", [NAMELESS, NAMELESS.replace(b"sample", b"other")])
+@pytest.mark.parametrize("line", [NAMELESS, NO_GAP])
 def test_a_file_of_too_many_lines_is_refused(line: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(records, "_MOST_LINES", 1000)
     records.Reader(None).read(io.BytesIO(line * 1000))

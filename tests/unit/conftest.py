@@ -35,6 +35,7 @@ from isobench.model.units import TargetName, Unit, WorkloadName
 from isobench.run import cleanup
 from isobench.storage import reader, writer
 from isobench.targets.shared import cpu_group
+from tests import whole
 from tests.unit.command import Done
 
 # A slow machine is no reason for a test to fail, and a test leaves nothing in the checkout.
@@ -143,7 +144,8 @@ class Synthetic:
             broken = block in self.invalid
             folder.health(_health(block, broken=broken, pressure=self.pressure), valid=not broken)
         for name, state in self.states.items():
-            folder.document(f"state/{name}-pre.json", state)
+            made = whole.state(state) if isinstance(state, Mapping) else state
+            folder.document(f"state/{name}-pre.json", made)
         folder.document("plan.json", self._plan())
         folder.document("run.json", self._about())
         folder.close()
@@ -252,7 +254,7 @@ class Synthetic:
     def _about(self) -> dict[str, Any]:
         native = {"native": Technology.NATIVE}
         kinds = native | dict(self.classes)
-        return {
+        made = {
             "schema_version": 1,
             "id": "20240102T030405Z-abcdef",
             "tool_version": "0.1.0",
@@ -280,6 +282,7 @@ class Synthetic:
             "workloads": self._entries(),
             **self.about,
         }
+        return whole.run(made)
 
 
 def sample(

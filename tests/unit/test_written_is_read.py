@@ -39,6 +39,7 @@ def test_the_largest_numbers_of_a_payload_are_read_again(value: int, tmp_path: P
     (found,) = read(reply(fact("x", value))).facts
     sample = {"kind": "sample", "block": 1, "target": "box", "workload": "cpu.sieve", "unit": "ns"}
     line = {**sample, "metric": "fact.x", "clock": "guest", "value": found.value}
+    line |= {"iteration": 0, "operations": 1, "at": 0.0, "session": 0}
     again = records.read(json.dumps(line).encode() + b"\n")
     assert [*again.samples["value"]] == [value]
     assert not again.damage.reasons

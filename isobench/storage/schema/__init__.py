@@ -1,8 +1,8 @@
 """The types of the JSON files of a run: one module for each file.
 
 Where a Python name differs from the key in the file ("status" and "standing"), the key is older.
-Scripts read these keys, so they never change. Unknown keys of newer versions are ignored. Keys that
-older versions did not write have defaults.
+Scripts read these keys, so they never change. Unknown keys of newer versions are ignored. What
+must be there, `storage.forms` says: defaults are for earlier versions, and for Python.
 """
 
 from isobench.storage.schema.history import FINDINGS, History, HistoryCell, OtherCondition
