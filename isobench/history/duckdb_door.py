@@ -32,6 +32,13 @@ _ENDING: Final = 10.0
 """Seconds that a query may take to end. DuckDB looks for it after each 2,048 rows."""
 _PART: Final = 65_536
 """Rows that are fetched at a time: while DuckDB makes objects of them, no handler runs."""
+_TRUSTING: Final = frozenset((
+    "statistics_propagation", "filter_pushdown", "row_group_pruner", "join_filter_pushdown",
+    "partial_aggregate_pushdown", "compressed_materialization",
+))  # fmt: skip
+"""A file may come from anybody, and its statistics may be false: a check of its values, or an
+answer, must not rest on them.
+"""
 _Found = TypeVar("_Found")
 
 
@@ -64,7 +71,16 @@ def connection() -> "duckdb.DuckDBPyConnection":
     # Several queries read the same files. A version that does not know the setting is slower.
     with contextlib.suppress(library().Error):
         found.execute("SET parquet_metadata_cache = true")
+    found.execute(f"SET disabled_optimizers = '{_trusting(found)}'")
     return found
+
+
+def _trusting(database: "duckdb.DuckDBPyConnection") -> str:
+    """Return the optimizers that take the statistics in a Parquet file for its values, of those
+    that this version has.
+    """
+    known = database.execute("SELECT name FROM duckdb_optimizers()").fetchall()
+    return ",".join(sorted(_TRUSTING & {name for (name,) in known}))
 
 
 @contextlib.contextmanager

@@ -603,11 +603,22 @@ class Store:
                 f" hive_partitioning = false) QUALIFY {_LATEST} ORDER BY started, run, place",
                 made,
             )
+            self._check_merged(made)
             bounded.publish(made, folder / f"{_SEVERAL}{secrets.token_hex(8)}.parquet")
         finally:
             made.unlink(missing_ok=True)
         for path in files:
             path.unlink()
+
+    def _check_merged(self, made: Path) -> None:
+        """Check a merged file as a reader does, before the others go. UsageError: it is unsound."""
+        with contextlib.suppress(UsageError):  # which names this file, and it is about to go
+            if self._are_mergeable([made]):
+                return
+        raise UsageError(
+            f"{made.parent}: its files are not merged, since the merged one could not be read",
+            hint=f"they stay as they are; look whether they can be read: {self.command('list')}",
+        )
 
     def _mergeable(self, files: Sequence[Path]) -> Sequence[Path]:
         """Return the files that have what this isobench writes, and nothing else."""

@@ -10,6 +10,7 @@ import random
 import shutil
 import signal
 import stat
+import struct
 import subprocess
 import sys
 import threading
@@ -331,6 +332,53 @@ def test_a_file_that_is_not_as_isobench_writes_it_is_left_alone_by_a_merge(
     assert set(strange.parent.glob("*.parquet")) == {strange, merged}
     strange.unlink()
     assert [one.run for one in store.rows()] == ["r0", "r1", "r2"]
+
+
+def lie(path: Path, change: str, fake: bytes, true: bytes) -> None:
+    """Change a value of a file, and give the statistics of it another."""
+    rows = path.with_suffix(".other")
+    with duckdb_door.opened() as database:
+        duckdb_door.copy(database, f"SELECT * REPLACE ({change}) FROM '{path}'", rows)  # noqa: S608 - a test's
+    data = rows.read_bytes()
+    rows.unlink()
+    footer = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
+    assert true in data[footer:]
+    path.write_bytes(data[:footer] + data[footer:].replace(true, fake))
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "usual", "code"),
+    [
+        ("mean", 1e300, 0.01, "<d"), ("error", 1e200, 0.01, "<d"), ("level", 5.5, 0.97, "<d"),
+        ("schema", 9, module.SCHEMA, "<q"),
+    ],
+)  # fmt: skip
+def test_false_statistics_of_a_file_pass_no_check(
+    column: str, value: float, usual: float, code: str, store: Store
+) -> None:
+    store.add([row(3)])
+    (path,) = store.folder.glob("machine=*/month=*/run-*.parquet")
+    kind = module.COLUMNS[column]
+    change = f"{value!r}::{kind} AS {column}"
+    lie(path, change, struct.pack(code, usual), struct.pack(code, value))
+    with pytest.raises(UsageError):
+        store.rows()
+
+
+def test_a_merged_file_that_could_not_be_read_takes_no_others_place(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_MOST_LOOSE", 1)
+    sound = module._have_sound_rows
+    monkeypatch.setattr(
+        module, "_have_sound_rows",
+        lambda database, files: ".unfinished-" not in files[0] and sound(database, files),
+    )  # fmt: skip
+    for number in (1, 2, 3):
+        assert store.add([row(3, run=f"r{number}")])
+    assert len(runs_of(store.rows())) == 3
+    assert any("are not merged" in why for why in store.unmerged)
+    assert {path.name[:4] for path in store.folder.glob("machine=*/month=*/*")} == {"run-"}
 
 
 @pytest.mark.parametrize("is_in_the_way", [False, True], ids=["illegible", "folder"])
