@@ -304,6 +304,8 @@ class Store:
         """
         if not _have_columns(database, files):
             return False
+        if _is_swollen(database, files):
+            return False
         if _searched(database, files) > _MOST_TEXT:
             # One file alone may have what many rows share, which takes almost no room in it.
             longest = [name for name in files if _searched(database, [name]) > _MOST_TEXT]
@@ -936,6 +938,19 @@ def _have_columns(database: Any, files: Sequence[str]) -> bool:  # noqa: ANN401 
     sql = f"DESCRIBE SELECT {', '.join(COLUMNS)} FROM {_FILES}"  # noqa: S608 - names of columns
     described = duckdb_door.rows(database, sql, _bound(files))
     return {name: kind for name, kind, *_ in described} == COLUMNS
+
+
+def _is_swollen(database: Any, files: Sequence[str]) -> bool:  # noqa: ANN401 - a connection of DuckDB
+    """Return whether a column of files has texts that are longer on average than any text of a
+    sound row, by what the files say of themselves. Where that is false, DuckDB's memory has a
+    bound.
+    """
+    sql = (
+        "SELECT count(*) FROM parquet_metadata($files)"  # noqa: S608 - a constant
+        f" WHERE total_uncompressed_size > {2 * LONGEST_TEXT} * greatest(num_values, 1)"
+    )
+    (count,) = duckdb_door.row(database, sql, _bound(files))
+    return bool(count)
 
 
 def _searched(database: Any, files: Sequence[str]) -> int:  # noqa: ANN401 - a connection of DuckDB

@@ -19,7 +19,7 @@ from isobench.comparison import changes
 from isobench.comparison.noise import machine_noise
 from isobench.comparison.result import ComparisonOptions
 from isobench.config import held
-from isobench.history import store
+from isobench.history import duckdb_door, store
 from isobench.history.row import LONGEST_TEXT
 from isobench.history.store import Store
 from isobench.model.errors import UsageError
@@ -258,6 +258,25 @@ def test_long_texts_of_a_store_are_refused_before_they_are_put_together(file: Pa
     Path(f"{file}.x").replace(file)
     with pytest.raises(UsageError, match="rows that isobench did not write"):
         Store(file.parents[2]).rows()
+
+
+def test_a_text_that_no_row_has_is_refused_before_it_is_in_memory(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    duckdb = pytest.importorskip("duckdb")
+    select = f"SELECT * REPLACE (repeat('x', {9 * LONGEST_TEXT}) AS link) FROM '{file}'"  # noqa: S608 - the test's own
+    duckdb.sql(f"COPY ({select}) TO '{file}.x' (FORMAT parquet, COMPRESSION zstd)")
+    Path(f"{file}.x").replace(file)
+    monkeypatch.setattr(store, "_searched", None)
+    with pytest.raises(UsageError, match="rows that isobench did not write"):
+        Store(file.parents[2]).rows()
+
+
+def test_the_memory_of_a_query_has_a_bound() -> None:
+    pytest.importorskip("duckdb")
+    with duckdb_door.opened() as database:
+        (found,) = duckdb_door.row(database, "SELECT current_setting('memory_limit')")
+    assert found == "3.7 GiB"
 
 
 def test_the_texts_of_all_chosen_rows_have_a_bound(
