@@ -30,7 +30,7 @@ _LIMIT: Final = 1800.0
 """Seconds that one query may take. The largest store that is read takes minutes."""
 _ENDING: Final = 10.0
 """Seconds that a query may take to end. DuckDB looks for it after each 2,048 rows."""
-_MEMORY: Final = "4GB"
+_MEMORY: Final = "2GB"
 """What DuckDB may take: a small file may hold texts of any length."""
 _PART: Final = 65_536
 """Rows that are fetched at a time: while DuckDB makes objects of them, no handler runs."""
@@ -69,6 +69,7 @@ def connection() -> "duckdb.DuckDBPyConnection":
         "autoload_known_extensions": "false",
         "preserve_insertion_order": "false",
         "memory_limit": _MEMORY,
+        "temp_directory": "",  # it would be made in the working folder
     }
     found: duckdb.DuckDBPyConnection = library().connect(":memory:", config=settings)
     # Several queries read the same files. A version that does not know the setting is slower.
