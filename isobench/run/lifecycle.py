@@ -32,7 +32,6 @@ from isobench.model import (
     host_abi,
 )
 from isobench.model.errors import (
-    IsobenchError,
     PayloadError,
     UnavailableError,
     UsageError,
@@ -239,7 +238,12 @@ class Lifecycle:
             is_late = True
         interrupted = is_late or self.metadata.stopped == "interrupted"
         timed_out = self.metadata.stopped == "time limit"
-        outcome, interrupted = self._answer(folder, interrupted=interrupted)
+        try:
+            outcome, interrupted = self._answer(folder, interrupted=interrupted)
+        except Exception:
+            if failure is None:
+                raise
+            raise failure from None  # it came first
         if failure is not None:  # raised only now, so that a report is always written
             raise failure
         return replace(outcome, interrupted=interrupted, timed_out=timed_out)
@@ -251,12 +255,13 @@ class Lifecycle:
         payloads: tuple[Payload, ...],
         resumed: "Run | None",
         last: contextlib.ExitStack,
-    ) -> IsobenchError | None:
+    ) -> Exception | None:
         """Measure, with all that a run has while it measures; return the error that has ended it.
 
         From the end of measuring on, interruptions wait until `last` is left.
         """
-        failure = None
+        failure: Exception | None = None
+        has_begun = False
         try:
             with (
                 _confined(self.options.affinity),
@@ -269,6 +274,7 @@ class Lifecycle:
                 if resumed is not None:
                     self._go_on(resumed)
                 self._demand_readable()
+                has_begun = True
                 try:
                     with self.time_limit.ending():
                         self._save(folder)
@@ -276,13 +282,17 @@ class Lifecycle:
                         self._measure(chosen, shop, folder, resumed)
                 except KeyboardInterrupt:
                     self._stop(chosen, spawning, timed_out=self.time_limit.has_expired)
-                except IsobenchError as error:
+                except Exception as error:  # noqa: BLE001 - also one that nobody expects
                     failure = error
                     self._note(stopped="failure")
                 # What follows takes moments, and a run that has been measured is complete.
                 last.enter_context(signals.uninterrupted())
                 # Compared with host-pre.json it shows what changed during the run.
                 folder.document("state/host-post.json", host.describe(shop.scratch))
+        except Exception as error:
+            if not has_begun:
+                raise
+            failure = failure or error
         finally:  # also for an error that nobody expects: the records are on the disk
             folder.sync()
         return failure

@@ -120,7 +120,7 @@ class _Waiter(_Player):
     def start(self) -> None:
         """Start the payload, and wait until it has warmed up."""
         self.records = self.runner.attempt(self.visit, self._start)
-        self.is_over = bool(self.records)
+        self.is_over = self.is_over or bool(self.records)
 
     def _start(self) -> tuple[Record, ...]:
         self.runner.demand_possible(self.visit, self.workload)
@@ -153,9 +153,9 @@ class _Waiter(_Player):
             self._ask(turn.label, None, 1, turn.untimed)
 
     def _ask(self, label: TargetName, number: int | None, loops: int, untimed: int) -> None:
-        assert self.waiting is not None
         if self.is_over:
             return
+        assert self.waiting is not None
         sent_at = time.monotonic_ns()
         try:
             self.waiting.send(wire.request(loops, untimed))
@@ -354,11 +354,11 @@ class Rounds:
             for number, order in enumerate(orders):
                 if number in at:
                     for turn in {turn.label: turn for turn in (*before, *every.values())}.values():
-                        players[turn.process].one_loop(turn)
+                        if not players[turn.process].is_over:
+                            players[turn.process].one_loop(turn)
                 for turn in order:
-                    player = players[turn.process]
-                    if not player.is_over:
-                        player.turn(turn, number)
+                    if not players[turn.process].is_over:
+                        players[turn.process].turn(turn, number)
                 before = [*order]
 
     def _player(self, visit: Visit, work: Work, opened: OpenSession) -> _Player:

@@ -559,6 +559,56 @@ def test_an_interruption_keeps_what_was_measured_and_leaves_a_report(
     assert blocks == (3 if at == "block 4:" else 0)
 
 
+def test_an_error_that_nobody_expects_keeps_what_was_measured_and_leaves_a_report(
+    tmp_path: Path,
+) -> None:
+    class Broken(Observer):
+        def step(self, what: str, done: float, total: float) -> None:
+            super().step(what, done, total)
+            if what.startswith("block 4:"):
+                raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        run(box(), observer=Broken(), output=tmp_path / "mine")
+    found = reader.load(tmp_path / "mine")
+    assert found.samples["block"].max() == 3
+    assert (found.metadata.stopped, found.metadata.interrupted) == ("failure", True)
+    assert (tmp_path / "mine" / "report.html").is_file()
+
+
+def test_an_error_after_the_last_block_leaves_a_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    describe, described = host.describe, []
+
+    def describe_once(*given: Any) -> Any:
+        # The host is described before and after measuring.
+        described.append(given)
+        if len(described) == 2:
+            raise OSError("no host")
+        return describe(*given)
+
+    monkeypatch.setattr(host, "describe", describe_once)
+    with pytest.raises(OSError, match="no host"):
+        run(box(), output=tmp_path / "mine")
+    assert (tmp_path / "mine" / "report.html").is_file()
+
+
+def test_an_error_of_the_report_does_not_hide_the_one_that_has_ended_measuring(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError
+
+    def unmeasured(*_: object) -> None:
+        raise UnavailableError("native has gone", hint="wait")
+
+    monkeypatch.setattr(write, "answer", broken)
+    monkeypatch.setattr(Lifecycle, "_measure", unmeasured)
+    with pytest.raises(UnavailableError, match="native has gone"):
+        run(box())
+
+
 def test_a_time_limit_ends_a_run_with_a_report() -> None:
     class Slow(Observer):
         def step(self, what: str, done: float, total: float) -> None:

@@ -8,11 +8,24 @@ from typing import Any
 import pytest
 
 from isobench.model import Block, Cause, Gap, Record, Sample, Turns, Visit, Work
-from isobench.model.errors import SessionError
+from isobench.model.errors import NotApplicableError, SessionError
 from isobench.model.units import TargetName
+from isobench.payload import wire
 from isobench.plugins.testing import FakeSession, FakeTarget, Fault, Script
 from isobench.run import measure, rounds, sessions, waiting
-from tests.unit.test_measure import BOX, COLD, INSIDE, LOOP, LOOPS, NATIVE, Make, Sink, fake, said
+from tests.unit.test_measure import (
+    BOX,
+    COLD,
+    INSIDE,
+    LOOP,
+    LOOPS,
+    NATIVE,
+    Make,
+    Sink,
+    fake,
+    one_machine,
+    said,
+)
 from tests.unit.test_measure import runner as runner  # noqa: PLC0414 - a fixture of that module
 from tests.unit.test_measure import workshop as workshop  # noqa: PLC0414 - the same
 
@@ -297,3 +310,56 @@ def test_a_session_that_cannot_be_used_for_a_start_is_a_gap(
     (gap,) = [r for r in sink.records if isinstance(r, Gap)]
     assert (gap.target, gap.detail) == (BOX, "the plug-in is broken")
     assert len(times(sink.records, NATIVE)) == 2
+
+
+def test_a_cell_that_cannot_begin_is_a_gap_and_makes_no_turn(
+    runner: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    possible = measure.Runner.demand_possible
+
+    def demand(self: Any, visit: Visit, workload: Any) -> None:
+        if visit.target == BOX:
+            raise NotApplicableError("this host has no second CPU any more")
+        possible(self, visit, workload)
+
+    monkeypatch.setattr(measure.Runner, "demand_possible", demand)
+    records = measured(runner(fake()))
+    assert [r.target for r in records if isinstance(r, Gap)] == [BOX]
+    assert len(times(records, NATIVE)) == len(times(records, CONTROL)) == 6
+
+
+def test_an_exclusive_session_that_does_not_come_back_costs_its_own_cells_alone(
+    runner: Make,
+) -> None:
+    bench = runner(one_machine(openings=("", "it is gone")))
+    visits = [
+        Visit(block=1, target=label, workload=workload)
+        for workload in (COLD, LOOP)
+        for label in LABELS
+    ]
+    work = {COLD: Work(workload=COLD, loops=1, iterations=2), LOOP: WORK}
+    rounds.Rounds(bench, NATIVE, seed=3).block(
+        Block(number=1, sessions=LABELS, visits=tuple(visits)),
+        work,
+        sessions.OpeningFailures(),
+        lambda _: None,
+    )
+    sink: Any = bench.sink
+    (gap,) = [r for r in sink.records if isinstance(r, Gap)]
+    assert (gap.target, gap.workload, gap.detail) == (BOX, LOOP, "it is gone")
+    assert len([r for r in times(sink.records, CONTROL) if r.workload == LOOP]) == 6
+
+
+def test_a_payload_that_was_late_while_it_warmed_up_is_asked_for_nothing_more(
+    runner: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[bytes] = []
+
+    def late(_: waiting.Waiting, beginning: bytes, timeout: Any) -> None:
+        if beginning == wire.ITERATION:
+            raise waiting.LateError
+
+    monkeypatch.setattr(waiting.Waiting, "expect", late)
+    monkeypatch.setattr(waiting.Waiting, "send", lambda _, data: sent.append(data))
+    measured(runner(fake()), Work(workload=LOOP, loops=LOOPS, iterations=6, warmups=2))
+    assert len([data for data in sent if data != wire.END]) == len(LABELS)

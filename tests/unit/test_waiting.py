@@ -92,7 +92,9 @@ def test_an_error_of_the_session_is_raised_at_the_end() -> None:
         waiting.end(LATER)
 
 
-@pytest.mark.parametrize("error", [BrokenPipeError(), SessionError("the guest is gone")])
+@pytest.mark.parametrize(
+    "error", [BrokenPipeError(), SessionError("the guest is gone"), ValueError("a plug-in's bug")]
+)
 def test_a_write_that_fails_means_that_the_program_ends(error: Exception) -> None:
     def write(data: bytes) -> None:
         del data
