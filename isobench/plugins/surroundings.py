@@ -1,16 +1,20 @@
 """Keeps what a whole process shares as isobench has it: the working folder, to which relative paths
 lead; the umask, by which others could write what isobench makes; handlers of signals and the timer,
-by which a run ends; the streams, the depth of calls and the size of files.
+by which a run ends; the clocks, by which it measures; and what else would end, empty or falsify
+what is measured of others.
 """
 
 import contextlib
+import datetime as dt
 import os
 import resource
 import signal
+import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from typing import Any, Final
 
 from isobench.model.errors import PluginError
@@ -57,7 +61,11 @@ def _umask() -> int:
     return mask
 
 
-_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM)
+# Without SIGCHLD no exit code of a child is known, and SIGPIPE ends a process that writes to one.
+_SIGNALS: Final = (
+    *(signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM),
+    *(signal.SIGCHLD, signal.SIGPIPE),
+)
 
 
 def _handlers() -> list[Any]:
@@ -80,22 +88,98 @@ def _use(streams: tuple[Any, Any]) -> None:
     sys.stdout, sys.stderr = streams
 
 
-def _largest_file() -> int:
-    return resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+def _blocked() -> set[int]:
+    return signal.pthread_sigmask(signal.SIG_BLOCK, ())
 
 
-def _let_grow(size: int) -> None:
-    _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
-    with contextlib.suppress(OSError, ValueError):  # the bound of the limit was lowered too
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size, most))
+def _block(signals: set[int]) -> None:
+    signal.pthread_sigmask(signal.SIG_SETMASK, signals)
 
 
+_LIMITS: Final = (
+    *(resource.RLIMIT_FSIZE, resource.RLIMIT_AS, resource.RLIMIT_DATA, resource.RLIMIT_STACK),
+    *(resource.RLIMIT_CPU, resource.RLIMIT_NOFILE, resource.RLIMIT_NPROC),
+)
+
+
+def _limits() -> list[int]:
+    return [resource.getrlimit(each)[0] for each in _LIMITS]
+
+
+def _limit(sizes: list[int]) -> None:
+    for each, size in zip(_LIMITS, sizes, strict=True):
+        _, most = resource.getrlimit(each)
+        with contextlib.suppress(OSError, ValueError):  # the bound of the limit was lowered too
+            resource.setrlimit(each, (size, most))
+
+
+def _environment() -> tuple[MutableMapping[str, str], Mapping[str, str]]:
+    return os.environ, dict(os.environ)
+
+
+def _set_environment(before: tuple[Any, Mapping[str, str]]) -> None:
+    os.environ, variables = before
+    for name in {*os.environ} - {*variables}:
+        del os.environ[name]
+    os.environ.update(variables)
+
+
+def _cpus() -> set[int]:
+    return os.sched_getaffinity(0)
+
+
+def _use_cpus(cpus: set[int]) -> None:
+    with contextlib.suppress(OSError):  # they were taken away from isobench meanwhile
+        os.sched_setaffinity(0, cpus)
+
+
+_CLOCKS: Final = (
+    *((time, name) for name in ("time", "monotonic", "perf_counter", "process_time")),
+    *((time, f"{name}_ns") for name in ("time", "monotonic", "perf_counter", "process_time")),
+    *((time, name) for name in ("sleep", "gmtime", "localtime", "strftime")),
+    *((dt, name) for name in ("datetime", "date")),
+)
+
+
+def _clocks() -> list[Any]:
+    return [getattr(module, name) for module, name in _CLOCKS]
+
+
+def _set_clocks(clocks: list[Any]) -> None:
+    for (module, name), clock in zip(_CLOCKS, clocks, strict=True):
+        setattr(module, name, clock)
+
+
+def _fatal() -> tuple[Sequence[Any], Mapping[str, str]]:
+    """Return which warnings raise, and what NumPy does with errors of numbers."""
+    numpy: Any = sys.modules.get("numpy")
+    of_numpy = dict(numpy.geterr()) if hasattr(numpy, "geterr") else _NUMPY
+    return [each for each in warnings.filters if each[0] == "error"], of_numpy
+
+
+def _set_fatal(before: tuple[Sequence[Any], Mapping[str, str]]) -> None:
+    fatal, of_numpy = before
+    warnings.filters[:] = [  # type: ignore[index]
+        each for each in warnings.filters if each[0] != "error" or each in fatal
+    ]
+    if (numpy := sys.modules.get("numpy")) is not None:
+        numpy.seterr(**of_numpy)
+
+
+_NUMPY: Final = {"divide": "warn", "over": "warn", "under": "ignore", "invalid": "warn"}
+"""What NumPy does from its import on."""
 _SHARED: Final[tuple[tuple[str, Callable[[], Any], Callable[[Any], object]], ...]] = (
+    ("the clocks", _clocks, _set_clocks),
     ("the umask", _umask, os.umask),
     ("the recursion limit", sys.getrecursionlimit, sys.setrecursionlimit),
     ("handlers of signals", _handlers, _handle),
+    ("the blocked signals", _blocked, _block),
     ("the standard streams", _streams, _use),
-    ("the largest size of files", _largest_file, _let_grow),
+    ("the limits of resources", _limits, _limit),
+    ("the environment variables", _environment, _set_environment),
+    ("the CPUs", _cpus, _use_cpus),
+    ("the time limit of sockets", socket.getdefaulttimeout, socket.setdefaulttimeout),
+    ("the fatal warnings", _fatal, _set_fatal),
 )
 """What else is kept: its name, how it is seen, and how it is set."""
 

@@ -229,7 +229,7 @@ class Lifecycle:
                 self._note(
                     finished=_now(),
                     interrupted=broken_off or failure is not None,
-                    elapsed_seconds=round(self.earlier + time.monotonic() - self.began, 1),
+                    elapsed_seconds=round(self.earlier + self._taken(), 1),
                 )
                 self._save(folder)
         except KeyboardInterrupt:
@@ -355,6 +355,10 @@ class Lifecycle:
             spawning.close()
         self._note(stopped="time limit" if timed_out else "interrupted")
         self._clean_up(chosen)
+
+    def _taken(self) -> float:
+        """Return the seconds since the beginning. A plug-in's thread may replace the clock."""
+        return max(0.0, time.monotonic() - self.began)
 
     def _note(self, **known: Any) -> None:  # noqa: ANN401 - fields of RunMetadata
         """Set fields of the metadata."""

@@ -1,23 +1,27 @@
 """Whatever a plug-in does wrong is reported as its distribution's fault; nothing ends with it."""
 
 import asyncio
+import datetime as dt
 import errno
 import io
 import os
 import resource
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
 import threading
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
+import numpy as np
 import pytest
 
 from isobench.cli import _progress
@@ -1107,9 +1111,43 @@ def end_early() -> None:
     signal.setitimer(signal.ITIMER_REAL, 3000)
 
 
+def lose_children() -> None:
+    """Let the kernel forget how children end, as a server does."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+
+
+def freeze_time() -> None:
+    """Stop the clocks, as packages for tests do."""
+    time.time = time.monotonic = lambda: 1e9
+    time.sleep = lambda _: None
+    dt.datetime = type("Frozen", (dt.datetime,), {})  # type: ignore[misc]
+
+
+def limit_memory() -> None:
+    resource.setrlimit(resource.RLIMIT_AS, (1 << 40, resource.getrlimit(resource.RLIMIT_AS)[1]))
+
+
+def stay_on_one_cpu() -> None:
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+
+
+def replace_environment() -> None:
+    os.environ = {"PATH": "/nowhere"}  # type: ignore[assignment] # noqa: B003 - the mistake
+
+
 def state() -> tuple[Any, ...]:
-    handlers = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)]
-    return handlers, sys.stdout, sys.stderr, sys.getrecursionlimit()
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM, signal.SIGCHLD, signal.SIGPIPE)
+    return (
+        [signal.getsignal(each) for each in signals],
+        signal.pthread_sigmask(signal.SIG_BLOCK, ()),
+        (sys.stdout, sys.stderr, sys.getrecursionlimit()),
+        (time.time, time.monotonic, time.sleep, dt.datetime),
+        [resource.getrlimit(each) for each in (resource.RLIMIT_FSIZE, resource.RLIMIT_AS)],
+        (os.environ, dict(os.environ), os.getenv("PATH")),
+        os.sched_getaffinity(0),
+        socket.getdefaulttimeout(),
+        (np.geterr(), [*warnings.filters]),
+    )
 
 
 @pytest.mark.parametrize(
@@ -1120,10 +1158,29 @@ def state() -> tuple[Any, ...]:
         (lambda: sys.setrecursionlimit(3000), "the recursion limit"),
         (set_alarm, "the timer"),
         (end_early, "the timer"),
+        (lose_children, "handlers of signals"),
+        (lambda: signal.signal(signal.SIGPIPE, signal.SIG_DFL), "handlers of signals"),
+        (
+            lambda: signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM}),
+            "the blocked signals",
+        ),
+        (freeze_time, "the clocks"),
+        (limit_memory, "the limits of resources"),
+        (os.environ.clear, "the environment variables"),
+        (lambda: os.environ.update(PATH="/nowhere", NEW="1"), "the environment variables"),
+        (replace_environment, "the environment variables"),
+        pytest.param(
+            stay_on_one_cpu,
+            "the CPUs",
+            marks=pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="there is one CPU"),
+        ),
+        (lambda: socket.setdefaulttimeout(0.001), "the time limit of sockets"),
+        (lambda: warnings.filterwarnings("error", message="old"), "the fatal warnings"),
+        (lambda: np.seterr(all="raise"), "the fatal warnings"),
     ],
 )
 @pytest.mark.parametrize("left", [50.0, 0.0])
-def test_signals_the_timer_and_streams_outlast_every_call(
+def test_what_the_process_shares_outlasts_every_call(
     change: Callable[[], None], what: str, left: float, shared: None
 ) -> None:
     before = state()

@@ -594,6 +594,19 @@ def test_an_error_after_the_last_block_leaves_a_report(
     assert (tmp_path / "mine" / "report.html").is_file()
 
 
+def test_a_clock_that_was_replaced_leaves_a_run_that_can_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unmeasured(*_: object) -> None:
+        monkeypatch.setattr(time, "monotonic", lambda: 0.0)
+        raise UnavailableError("native has gone", hint="wait")
+
+    monkeypatch.setattr(Lifecycle, "_measure", unmeasured)
+    with pytest.raises(UnavailableError, match="native has gone"):
+        run(box(), output=tmp_path / "mine")
+    assert reader.load(tmp_path / "mine").metadata.elapsed_seconds == 0.0
+
+
 def test_an_error_of_the_report_does_not_hide_the_one_that_has_ended_measuring(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
