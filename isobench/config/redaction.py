@@ -237,6 +237,13 @@ _SIGNS: Final = "/?#:@"
 _SHORTEST_VALUE: Final = 6
 """Characters of a value of the environment that is left out wherever it stands. A shorter one would
 match by chance."""
+_SHORTEST_PART: Final = 3
+"""Characters of a name that is left out also where "-" or "_" joins it to another word. A shorter
+one would match by chance.
+"""
+_OPTION: Final = r"--[a-z]+(?:-[a-z]+)*"
+_NO_LETTER: Final = r"(?:(?<![^\W_])|(?<=\\[nrt])|(?<=%[0-9a-f]{2}))"
+"""Before the beginning of a word, also where what precedes it is escaped."""
 _IS_LOGIN_OPTION: Final = re.compile(_LOGIN_OPTION).fullmatch
 """Options of curl, Podman and others whose value may be "user:password"."""
 _NAMING_KEYS: Final = frozenset({"user", "host", "hostname", "login"})
@@ -275,7 +282,7 @@ def leave_out_names(more: Iterable[str] = ()) -> None:
         with contextlib.suppress(KeyError):
             found.add(pwd.getpwuid(number).pw_name)
     found |= {name.partition(".")[0] for name in found}
-    _names.update(one for one in found if len(one) > 1 and one.lower() not in _COMMON)
+    _names.update({one.lower() for one in found if len(one) > 1} - _COMMON)
     with contextlib.suppress(RuntimeError):
         home = Path.home()
         if home not in {Path(home.root), _ROOTS_HOME}:
@@ -381,7 +388,6 @@ class _Redactor:
         known = {one for one in _values_of_environment() if len(one) >= _SHORTEST_VALUE}
         forms = {form for one in (known | _learned) - _kept for form in _forms(one)}
         self._values = sorted(forms - _kept, key=len, reverse=True)
-        self._names = sorted(_names - _kept, key=len, reverse=True)
         self.taken: list[str] = []
         """What the rules have left out so far."""
         self.taken_before_hosts: list[str] = []
@@ -416,9 +422,9 @@ class _Redactor:
         for folder in _folders:
             found = found.replace(folder, f"{folder.rpartition('/')[0]}/{MARK}")
         found = _HOME.sub(rf"\1{MARK}", found)
-        for name in self._names:
-            if name in found:
-                found = re.sub(rf"(?<![\w-]){re.escape(name)}(?![\w-])", MARK, found)
+        lowered = found.lower()
+        if names := [name for name in _names if name in lowered]:
+            return _name_in(names).sub(lambda match: MARK if match[1] else match[0], found)
         return found
 
     def words(self, argv: Iterable[str]) -> list[str]:
@@ -481,6 +487,26 @@ class _Redactor:
         return self.text(value)
 
 
+def _name_in(names: Iterable[str]) -> re.Pattern[str]:
+    """Return the pattern of names in a text: its group is one of them. It also takes what stays and
+    may have a name as a part: identifiers that are kept, and options.
+    """
+    kept = {one.lower() for one in _kept}
+    names = sorted({*names} - kept, key=len, reverse=True)
+    around = [re.escape(one) for one in kept if any(name in one for name in names)]
+    whole = "|".join((*sorted(around, key=len, reverse=True), _OPTION))
+    parts = (_pattern_of(name) for name in names)
+    return re.compile(
+        rf"(?<![\w-])(?:{whole})(?![\w-])|({'|'.join(parts) or '(?!)'})", re.IGNORECASE
+    )
+
+
+def _pattern_of(name: str) -> str:
+    if len(name) < _SHORTEST_PART:
+        return rf"(?<![\w-]){re.escape(name)}(?![\w-])"
+    return rf"{_NO_LETTER}{re.escape(name)}(?![^\W_])"
+
+
 def _is_value(word: str, before: Sequence[str]) -> bool:
     """Return whether a word of a command line is the secret that an option before it announces."""
     option = before[-1] if before else ""
@@ -533,9 +559,14 @@ def _parts(password: str) -> Iterator[str]:
 
 
 def _forms(value: str) -> Iterator[str]:
-    """Yield a value as it is, and as it stands in JSON and in what Python and Go print of it."""
+    """Yield a value as it is, and as it stands in JSON, in what Python and Go print of it, and in a
+    URL.
+    """
     as_json = json.dumps(value, ensure_ascii=False)
     of_go = as_json.replace("<", r"\u003c").replace(">", r"\u003e").replace("&", r"\u0026")
     for quoted in (as_json, json.dumps(value), of_go, repr(value), ascii(value)):
         yield quoted[1:-1]
+    for quote in (urllib.parse.quote, urllib.parse.quote_plus):
+        for safe in ("", "/"):
+            yield quote(value, safe, "utf-8", "surrogateescape")
     yield value

@@ -3,6 +3,7 @@
 import json
 import os
 import stat
+import urllib.parse
 from collections.abc import Callable
 from pathlib import Path
 
@@ -267,6 +268,8 @@ def test_a_secret_is_left_out_also_where_it_is_escaped(
     of_go = as_json.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
     for found in (as_json, json.dumps(["x", value]), of_go):
         assert redaction.text(found) == '["x", "***"]'
+    for quoted in (urllib.parse.quote(value, ""), urllib.parse.quote_plus(value)):
+        assert redaction.text(f"https://host/?x={quoted}&y") == "https://host/?x=***&y"
     for found in (repr(["x", value]), ascii(["x", value])):
         assert redaction.text(found).replace('"', "'") == "['x', '***']"
     monkeypatch.delenv("DB_PASSWORD")
@@ -404,6 +407,53 @@ def test_redact_leaves_out_the_names_of_host_and_users(
     for text in texts:
         assert [one for one in ("alice", "lab7", "/home/bob") if one in text] == []
     assert "AMD EPYC" in (path / "summary.json").read_text()
+
+
+@pytest.fixture
+def named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("USER", "jdoe")
+    redaction.leave_out_names(["Build-7xq.corp.example", "ab", "near", "min"])
+
+
+@pytest.mark.usefixtures("named")
+@pytest.mark.parametrize(
+    ("found", "shown"),
+    [
+        ("nightly-build-7xq-jdoe", "nightly-***-***"),
+        ("/srv/jdoe_runs/of_jdoe.json", "/srv/***_runs/of_***.json"),
+        ("BUILD-7XQ.CORP.EXAMPLE", "***"),
+        ("build-7xq: JDOE", "***: ***"),
+        ("a\\nJdoe", "a\\n***"),
+        ("my%20jdoe", "my%20***"),
+    ],
+)
+def test_a_name_is_left_out_in_any_capitals_and_as_a_part_of_a_word(found: str, shown: str) -> None:
+    assert redaction.text(found) == shown
+    assert redaction.text(f"in {found}, twice") == f"in {shown}, twice"
+
+
+@pytest.mark.usefixtures("named")
+@pytest.mark.parametrize(
+    "found",
+    [
+        "jdoes",
+        "7jdoe",
+        "build-7xqs",
+        "ab-initio",
+        "cab",
+        "--min-blocks 5",
+        "KVM-jdoe is near-native",
+    ],
+)
+def test_what_only_has_the_letters_of_a_name_stays(found: str) -> None:
+    redaction.keep(["kvm-jdoe", "near-native"])
+    assert redaction.text(found) == found
+
+
+def test_a_name_that_is_kept_or_common_stays_in_any_capitals() -> None:
+    redaction.keep(["sieve"])
+    redaction.leave_out_names(["Sieve", "Docker", "kvm-1"])
+    assert redaction.text("Docker, docker-1, SIEVE and KVM-1") == "Docker, docker-1, SIEVE and ***"
 
 
 @pytest.mark.parametrize(
