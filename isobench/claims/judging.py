@@ -580,7 +580,7 @@ def _change(claim: Claim, findings: Sequence[_Finding], status: ClaimStatus) -> 
     if status is _INCONCLUSIVE and not chosen:  # only for want of what was not measured
         chosen = [each for each in findings if each.status is _UNTESTED and each.change]
     if status is _UNTESTED or not chosen:
-        return "" if status is not _UNTESTED else claim.needs or f"measuring {_subject(claim)}"
+        return "" if status is not _UNTESTED else claim.needs or _needed(claim, "measuring")
     if status is _SUPPORTED:
         closest = min(chosen, key=lambda each: each.room)
         return closest.change
@@ -621,8 +621,18 @@ def _targets(findings: Sequence[_Finding]) -> str:
 
 def _untested(claim: Claim, targets: Sequence[TargetFacts]) -> str:
     """Return why nothing was tested, and what must be measured."""
-    needs = claim.needs or f"a run that measures {_subject(claim)}"
+    needs = claim.needs or _needed(claim, "a run that measures")
     return f"Not tested: {_reason(claim, targets)}; needs {needs}."
+
+
+def _needed(claim: Claim, what: str) -> str:
+    return "another target" if _is_about_reference(claim) else f"{what} {_subject(claim)}"
+
+
+def _is_about_reference(claim: Claim) -> bool:
+    """Return whether a claim about cells names only what they are compared with."""
+    is_about_cells = claim.kind not in (ClaimKind.EVIDENCE, ClaimKind.ENFORCEMENT)
+    return is_about_cells and {*claim.targets} == {claim.reference}
 
 
 def _reason(claim: Claim, targets: Sequence[TargetFacts]) -> str:
@@ -638,6 +648,8 @@ def _reason(claim: Claim, targets: Sequence[TargetFacts]) -> str:
         compared = [each for each in targets if claim.reference in {each.name, each.technology}]
         other = f"{claim.reference} target" if claim.reference in {*Technology} else claim.reference
         lack = _lack(f"{other} to compare with", compared)
+    if not lack and _is_about_reference(claim):
+        return f"{claim.reference} is what this claim compares with, and no target of it"
     return lack or "this run measured nothing that tests it"
 
 

@@ -5,6 +5,7 @@ from importlib import import_module
 import click
 
 from isobench.cli import _help
+from isobench.config.suggestions import suggestion
 
 
 class Commands(click.Group):
@@ -25,6 +26,17 @@ class Commands(click.Group):
         found = getattr(import_module(f"isobench.cli.{cmd_name}"), cmd_name)
         assert isinstance(found, click.Command)
         return found
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return a command and its arguments. UsageError: no command has this name."""
+        # click suggests only commands that are imported.
+        name = args[0]
+        is_unknown = name not in _help.COMMANDS and not name.startswith("-")
+        if is_unknown and (near := suggestion(name, _help.COMMANDS)):
+            ctx.fail(f"No such command {name!r}: {near}")
+        return super().resolve_command(ctx, args)
 
     def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the same text that `isobench --help` prints without click."""

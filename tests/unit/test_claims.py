@@ -1096,3 +1096,20 @@ def test_a_resource_that_nobody_limits_is_refused() -> None:
     )
     with pytest.raises(UsageError, match=r"mine.toml:6: claim a: limits"):
         load(text, origin="mine.toml")
+
+
+@pytest.mark.parametrize("measured", [True, False])
+def test_a_claim_about_its_own_reference_needs_another_target(measured: bool) -> None:
+    about = dataclasses.replace(
+        claim(ClaimKind.BOUND, "startup.cold", needs=""),
+        technology="",
+        targets=(TargetName("native"),),
+        below_seconds=1.0,
+    )
+    others = [target("native", technology=Technology.NATIVE)] if measured else []
+    verdict = judge(about, [], others)
+    reason = "native is what this claim compares with, and no target of it"
+    assert verdict.sentence == (
+        f"Not tested: {reason if measured else 'no native in this run'}; needs another target."
+    )
+    assert verdict.change == "another target"

@@ -223,6 +223,12 @@ def test_an_unknown_command_or_option_is_refused_with_a_link_to_help(
     refused(isobench(*argv), argv[-1], "--help")
 
 
+def test_a_misspelt_command_has_a_suggestion(isobench: Run) -> None:
+    done = isobench("verfy")
+    assert done.code == 2
+    assert "No such command 'verfy': did you mean verify?" in done.err
+
+
 def test_without_a_command_isobench_prints_what_to_type_next(isobench: Run) -> None:
     done = isobench()
     assert (done.code, done.err) == (0, "")
