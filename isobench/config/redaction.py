@@ -282,7 +282,9 @@ def leave_out_names(more: Iterable[str] = ()) -> None:
         with contextlib.suppress(KeyError):
             found.add(pwd.getpwuid(number).pw_name)
     found |= {name.partition(".")[0] for name in found}
-    _names.update({one.lower() for one in found if len(one) > 1} - _COMMON)
+    found = {one for one in found if len(one) > 1 and one.lower() not in _COMMON}
+    # "vm" is a host, and VM is a word.
+    _names.update(one if len(one) < _SHORTEST_PART else one.lower() for one in found)
     with contextlib.suppress(RuntimeError):
         home = Path.home()
         if home not in {Path(home.root), _ROOTS_HOME}:
@@ -423,7 +425,7 @@ class _Redactor:
             found = found.replace(folder, f"{folder.rpartition('/')[0]}/{MARK}")
         found = _HOME.sub(rf"\1{MARK}", found)
         lowered = found.lower()
-        if names := [name for name in _names if name in lowered]:
+        if names := [name for name in _names if name in lowered or name in found]:
             return _name_in(names).sub(lambda match: MARK if match[1] else match[0], found)
         return found
 
@@ -503,7 +505,7 @@ def _name_in(names: Iterable[str]) -> re.Pattern[str]:
 
 def _pattern_of(name: str) -> str:
     if len(name) < _SHORTEST_PART:
-        return rf"(?<![\w-]){re.escape(name)}(?![\w-])"
+        return rf"(?-i:(?<![\w-]){re.escape(name)}(?![\w-]))"
     return rf"{_NO_LETTER}{re.escape(name)}(?![^\W_])"
 
 
