@@ -467,7 +467,7 @@ class Analysis:
             {
                 name: one
                 for name, one in found.items()
-                if one is not None and (one.error > 0 or not self.measured(name).is_clocked)
+                if one is not None and (one.deviation > 0 or not self.measured(name).is_clocked)
             }
         )
 

@@ -18,6 +18,7 @@ FEW_BLOCKS: Final = "few-blocks"
 """The code of the doubt that a run has too few blocks for a ratio, and nothing else lacks."""
 ENOUGH_BLOCKS: Final = 10
 """So many blocks are advised where there are too few for a ratio."""
+_ENOUGH: Final = f"measure more blocks: at least {ENOUGH_BLOCKS} (--blocks {ENOUGH_BLOCKS})"
 
 
 def noise_floor(control: Estimate | None, metric: Metric = TIME) -> float | None:
@@ -28,7 +29,7 @@ def noise_floor(control: Estimate | None, metric: Metric = TIME) -> float | None
     None where it is unknown: there was no control, or its timer could not tell blocks apart. Of
     counted values that are always equal it is 0.
     """
-    if control is None or (control.standard_error == 0 and metric.is_clocked):
+    if control is None or (control.deviation == 0 and metric.is_clocked):
         return None
     return max(control.equivalence.high, 1 / control.equivalence.low) - 1
 
@@ -118,12 +119,21 @@ def _obstacles(
             advice="run without --quick",
             blocks=True,
         )
-    if estimate.standard_error == 0 and metric.is_clocked:
+    if estimate.deviation == 0 and metric.is_clocked:
+        blocks = "" if estimate.standard_error == 0 else "most of "
         yield Doubt(
             code="timer-limited",
-            detail=f"{estimate.blocks} blocks gave the same ratio, {ratio_text(estimate.ratio)}: "
-            "the timer is too coarse for this work",
+            detail=f"{blocks}{estimate.blocks} blocks gave the same ratio,"
+            f" {ratio_text(estimate.ratio)}: the timer is too coarse for this work",
             advice="make one iteration longer: a larger --min-time",
+            blocks=True,
+        )
+    # The range of fewer covers the median too seldom, and equal counts have no other spread.
+    elif estimate.standard_error == 0 and estimate.blocks < stats.FEWEST_RANKED:
+        yield Doubt(
+            code=FEW_BLOCKS,
+            detail=f"that {estimate.blocks} blocks gave the same ratio does not show that most do",
+            advice=_ENOUGH,
             blocks=True,
         )
 
@@ -132,7 +142,7 @@ def _too_few_blocks() -> Doubt:
     return Doubt(
         code=FEW_BLOCKS,
         detail="the run has too few blocks for a ratio",
-        advice=f"measure more blocks: at least {ENOUGH_BLOCKS} (--blocks {ENOUGH_BLOCKS})",
+        advice=_ENOUGH,
         blocks=True,
     )
 

@@ -219,7 +219,7 @@ def _workload(
     control = second(analysis.reference)
     estimate = analysis.estimate(name, control)
     noise = analysis.noise[name]
-    spread = stats.spread_of_block(estimate) if estimate and estimate.standard_error else None
+    spread = stats.spread_of_block(estimate) if estimate and estimate.deviation else None
     logs = analysis.log_ratios(name, control)
     width = None if spread is None else stats.blocks_for_width(spread, precision, most=MOST_BLOCKS)
     verdict = None if estimate is None else _blocks_for_verdict(estimate, margin)

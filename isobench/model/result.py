@@ -40,9 +40,11 @@ class Estimate:
     p_equivalence: float
     """The larger of the two one-sided p values of the equivalence test."""
     standard_error: float
-    """Of the mean log-ratio."""
+    """Of the mean log-ratio. 0: all blocks have the same one."""
     deviation: float
-    """Standard deviation of the winsorised block log-ratios."""
+    """Standard deviation of the winsorised block log-ratios. 0: those that trimming keeps are the
+    same.
+    """
     blocks: int
     method: str
     sessions: int = 0

@@ -225,7 +225,7 @@ def judged(found: Estimate, control: stats.Location, *, sessions: int) -> Status
         target=TargetName("simulated"),
         workload=WorkloadName("simulated"),
         estimate=found,
-        noise=0.0 if control.error > 0 else None,  # only whether it is known matters
+        noise=0.0 if control.deviation > 0 else None,  # only whether it is known matters
         bias=stats.biases({0: control}).get(0),
         margin=MARGIN,
         doubts=doubts.of_sessions(sessions, found.blocks, fewest=plan.FEWEST_SESSIONS),

@@ -23,6 +23,7 @@ from isobench.stats.drift import Drift, drift
 from isobench.stats.ratio import (
     EQUIVALENCE_LEVEL,
     FEWEST_BLOCKS,
+    FEWEST_RANKED,
     REPORTED_LEVEL,
     Location,
     block_log_ratios,
@@ -49,6 +50,7 @@ from isobench.stats.tails import (
 __all__ = [
     "EQUIVALENCE_LEVEL",
     "FEWEST_BLOCKS",
+    "FEWEST_RANKED",
     "FEWEST_RUNS",
     "REPORTED_LEVEL",
     "Drift",

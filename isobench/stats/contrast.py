@@ -37,8 +37,8 @@ def between_runs(
     By simulation the interval covers its nominal level while the standard deviation among runs is
     at most a floor, and 76 to 92 % where it is twice a floor. `between_histories` estimates it.
 
-    If a side has no error, its timer is too coarse, and the result has no error either. It is not
-    so for values that are `counted`, which may be equal in all blocks.
+    If a side has no deviation, its timer is too coarse, and the result has no error. It is not so
+    for values that are `counted`, which may be equal in all blocks.
     Source: Yuen 1974, The two-sample trimmed t for unequal population variances, Biometrika 61.
     """
     # Each trimmed mean has the degrees of freedom of the blocks that it keeps; Welch's formula
@@ -46,7 +46,7 @@ def between_runs(
     error, freedom = _welch(base.error**2, head.error**2, base.freedom, head.freedom)
     return Location(
         mean=head.mean - base.mean,
-        error=error if counted or (base.error > 0 and head.error > 0) else 0.0,
+        error=error if counted or (base.deviation > 0 and head.deviation > 0) else 0.0,
         deviation=math.hypot(base.deviation, head.deviation),
         freedom=freedom,
         method="Yuen-Welch t of two runs, noise floors added",

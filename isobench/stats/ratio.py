@@ -81,9 +81,11 @@ class Location:
 
     mean: float
     error: float
-    """Standard error of `mean`. 0: the timer is too coarse, and all blocks have the same value."""
+    """Standard error of `mean`. 0: all blocks have the same value."""
     deviation: float
-    """Standard deviation of one unit: a block, a session or a run."""
+    """Standard deviation of one unit: a block, a session or a run. 0: those that count all have the
+    same value, and of times that means that the timer is too coarse.
+    """
     freedom: float
     """Degrees of freedom of `error`, above zero."""
     method: str
@@ -152,8 +154,10 @@ def estimate(
 
     The estimate is the 20 % trimmed mean with its Tukey-McLaughlin t interval, or the plain mean
     (`method` is then "t") where trimming would keep fewer than four blocks. `check` needs six
-    blocks. A standard error of zero means that the timer is too coarse: the intervals have no
-    width, `p_equivalence` is 1, and no verdict may use it.
+    blocks. A standard error of zero means that all blocks are equal: the intervals have no width,
+    and `p_equivalence` is 1. Where only the blocks that trimming keeps are equal, `deviation` is
+    zero, and the error is that of all blocks. Of times, either means that the timer is too coarse,
+    and no verdict may use it.
 
     Where sessions served several blocks and may differ, the estimate is the mean of the session
     medians with Student's interval, and `sessions` of the estimate is their number. `method` also
@@ -380,7 +384,7 @@ def _by_unit(
         yield pooled, replace(location, method=f"{location.method}{note}"), mine
     if sessions is not None and not pooled.all():
         medians = _medians(log_ratios[~pooled], sessions)
-        yield ~pooled, _locate_sessions(medians), medians
+        yield ~pooled, _locate_sessions(medians, log_ratios[~pooled]), medians
 
 
 def _alike(log_ratios: NDArray[np.float64], sessions: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -413,13 +417,15 @@ def _medians(log_ratios: NDArray[np.float64], sessions: NDArray[np.int64]) -> ND
     return np.stack(medians, axis=1)
 
 
-def _locate_sessions(medians: NDArray[np.float64]) -> _Locations:
-    """Return the plain mean of session medians (cells, sessions), with Student's error."""
+def _locate_sessions(medians: NDArray[np.float64], blocks: NDArray[np.float64]) -> _Locations:
+    """Return the plain mean of session medians (cells, sessions), with Student's error. `blocks`
+    are those of the same cells.
+    """
     count = medians.shape[1]
-    deviation = _deviation(medians, np.ptp(medians, axis=1) == 0)
+    deviation = _deviation(medians)
     return _Locations(
         mean=np.mean(medians, axis=1),
-        error=deviation / math.sqrt(count),
+        error=_spread(deviation, blocks) / math.sqrt(count),
         deviation=deviation,
         freedom=count - 1,
         method=f"t of {count} session medians",
@@ -433,21 +439,28 @@ def _locate(ordered: NDArray[np.float64]) -> _Locations:
     kept = kept_blocks(blocks)
     cut = (blocks - kept) // 2
     middle = ordered[:, cut : blocks - cut]
-    first, last = middle[:, :1], middle[:, -1:]
-    deviation = _deviation(np.clip(ordered, first, last), (first == last)[:, 0])
+    deviation = _deviation(np.clip(ordered, middle[:, :1], middle[:, -1:]))
     return _Locations(
         mean=np.mean(middle, axis=1),
-        error=deviation * math.sqrt((blocks - 1) / (kept * (kept - 1))),
+        error=_spread(deviation, ordered) * math.sqrt((blocks - 1) / (kept * (kept - 1))),
         deviation=deviation,
         freedom=kept - 1,
         method=f"trimmed-t {TRIM:.0%}".replace("%", " %") if cut else "t",
     )
 
 
-def _deviation(values: NDArray[np.float64], equal: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Return the standard deviation of each row; exactly 0 where `equal`."""
+def _deviation(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the standard deviation of each row; exactly 0 where its values are equal."""
     # The formula leaves a rounding error for equal values, which would look like a spread.
-    return np.where(equal, 0.0, np.std(values, axis=1, ddof=1))
+    return np.where(np.ptp(values, axis=1) == 0, 0.0, np.std(values, axis=1, ddof=1))
+
+
+def _spread(deviation: NDArray[np.float64], blocks: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the deviation of each row that its error follows from: that of all blocks where those
+    that count are equal.
+    """
+    # Equal values in the middle do not show that the others are errors: counts may have two values.
+    return np.where(deviation > 0, deviation, _deviation(blocks))
 
 
 def _signed_rank_intervals(

@@ -22,7 +22,9 @@ SPREAD = 0.015
 
 
 def location(mean: float = 0.0, error: float = 0.01, freedom: float = 8) -> Location:
-    return Location(mean=mean, error=error, deviation=0.03, freedom=freedom, method="t")
+    return Location(
+        mean=mean, error=error, deviation=0.03 if error else 0.0, freedom=freedom, method="t"
+    )
 
 
 def covers(found: Location, truth: float, level: float = 0.97) -> bool:

@@ -159,10 +159,16 @@ def test_equal_blocks_have_no_error_and_prove_nothing() -> None:
     assert found.interval.low == found.interval.high == found.ratio
 
 
-def test_one_outlier_among_blocks_of_a_coarse_timer_still_leaves_no_error() -> None:
-    found = sure(estimate(np.append(np.full(11, 0.1), 2.0)))
-    assert found.standard_error == 0
+@pytest.mark.parametrize("sessions", [None, np.repeat([1, 2, 3], 4)])
+def test_blocks_that_are_equal_but_for_some_have_the_error_of_all(sessions: Any) -> None:
+    values = np.full(12, 0.1)
+    values[[3, 7]] = 2.0  # one of two of the sessions, whose medians stay equal
+    found = sure(estimate(values, sessions=sessions))
+    assert found.deviation == 0
+    assert found.standard_error > np.std(values) / math.sqrt(12)
+    assert found.sessions == (0 if sessions is None else 3)
     assert found.ratio == pytest.approx(math.exp(0.1))
+    assert found.interval.low < 0.5 < 2 < found.interval.high
 
 
 @pytest.mark.parametrize(

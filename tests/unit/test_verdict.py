@@ -4,14 +4,16 @@ import dataclasses
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from isobench import stats
 from isobench.analysis.verdict import judge, noise_floor
 from isobench.evidence.host_time import HostCheck
-from isobench.model import Doubt, Estimate, Interval, Status, Verdict
-from isobench.model.units import TargetName, WorkloadName
+from isobench.model import Doubt, Estimate, Interval, Metric, Status, Verdict
+from isobench.model.units import TargetName, Unit, WorkloadName
 from isobench.model.wording import interval_text
 
 NEAR, SLOWER, FASTER = Status.NEAR_NATIVE, Status.SLOWER, Status.FASTER
@@ -68,7 +70,7 @@ def test_the_noise_floor_is_the_bound_of_the_control_further_from_one(
 
 def test_the_noise_floor_is_unknown_without_a_control_or_without_spread() -> None:
     assert noise_floor(None) is None
-    assert noise_floor(dataclasses.replace(estimated(1, 1), standard_error=0.0)) is None
+    assert noise_floor(dataclasses.replace(estimated(1, 1), deviation=0.0)) is None
 
 
 # Standings
@@ -252,10 +254,41 @@ def test_the_90_percent_interval_decides_nothing() -> None:
     assert "the 97 % interval" in only_doubt(verdict).detail
 
 
-def test_a_timer_too_coarse_gives_no_verdict() -> None:
-    verdict = judged(dataclasses.replace(estimated(1.01, 1.01), standard_error=0.0))
+@pytest.mark.parametrize(("error", "detail"), [(0.0, "15 blocks"), (0.01, "most of 15 blocks")])
+def test_a_timer_too_coarse_gives_no_verdict(error: float, detail: str) -> None:
+    coarse = dataclasses.replace(estimated(1.01, 1.01), standard_error=error, deviation=0.0)
+    verdict = judged(coarse)
     assert verdict.status is UNPROVEN
     assert codes(verdict) == ["timer-limited"]
+    assert only_doubt(verdict).detail.startswith(f"{detail} gave the same ratio")
+
+
+COUNT = Metric(name="faults", unit=Unit.COUNT, fact="memory.faults")
+
+
+@pytest.mark.parametrize(
+    ("blocks", "status"),
+    [
+        ([0.0] * 6, NEAR),
+        ([0.0] * 5, UNPROVEN),
+        ([0.0] * 3, UNPROVEN),
+        # Of which trimming keeps equal ones alone.
+        ([0.0, 0.0, 0.09, 0.0, 0.0, 0.0], INCONCLUSIVE),
+        ([0.0] * 8 + [0.4] * 2, INCONCLUSIVE),
+        ([0.0] * 9 + [0.01], NEAR),
+    ],
+)
+def test_counts_are_exact_where_all_of_enough_blocks_agree(
+    blocks: list[float], status: Status
+) -> None:
+    found = stats.estimate(np.array(blocks))
+    assert found is not None
+    verdict = judged(found, metric=COUNT)
+    assert verdict.status is status
+    assert (found.interval.low < found.interval.high) == (len(set(blocks)) > 1)
+    assert codes(verdict) == {UNPROVEN: ["few-blocks"], INCONCLUSIVE: ["wide-interval"]}.get(
+        status, []
+    )
 
 
 # Noise
