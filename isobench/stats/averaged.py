@@ -12,8 +12,8 @@ def averaged(estimates: Sequence[Estimate]) -> Estimate:
     """Return the geometric mean of some ratios, each of which has its own blocks.
 
     Its half width is the mean of theirs. The standard deviation of a mean is at most the mean of
-    the standard deviations, however the values depend on each other: so it covers at least what the
-    widest level says. Where all ratios lie within a margin, so does the mean. `p_equivalence` is
+    the standard deviations, however the values depend on each other: so it covers at least what
+    the lowest level says. Where all ratios lie within a margin, so does the mean. `p_equivalence` is
     the largest of theirs, for the same reason. ValueError: there is none.
     """
     if not estimates:
@@ -39,7 +39,7 @@ def _interval(intervals: Sequence[Interval]) -> Interval:
     return Interval(
         low=_mean([one.low for one in intervals]),
         high=_mean([one.high for one in intervals]),
-        level=max(one.level for one in intervals),
+        level=min(one.level for one in intervals),
     )
 
 

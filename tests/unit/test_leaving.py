@@ -9,6 +9,8 @@ import pytest
 
 from isobench.analysis.cells import Analysis
 from isobench.analysis.class_means import class_means
+from isobench.analysis.summary import summarise
+from isobench.claims import load
 from isobench.model import Cause, Gap, Leaving, Status
 from isobench.model.errors import UsageError
 from isobench.model.units import TargetName, WorkloadName
@@ -172,7 +174,7 @@ def test_a_class_mean_uses_the_blocks_that_each_workload_has(synthetic: Write) -
     assert mean.verdict is not None
     estimate = mean.verdict.estimate
     assert estimate is not None
-    assert (estimate.blocks, estimate.interval.level) == (10, 0.999)
+    assert (estimate.blocks, estimate.interval.level) == (10, 0.97)
     cells = [found.estimate(WorkloadName(name), BOX) for name in ("cpu.sieve", "cpu.hash")]
     widths = [half_width(one.interval) for one in cells if one is not None]
     assert math.log1p(half_width(estimate.interval)) == pytest.approx(
@@ -218,3 +220,19 @@ def test_neighbouring_blocks_that_are_alike_widen_the_interval(synthetic: Write)
         assert estimate is not None
         widths.append(math.log1p(half_width(estimate.interval)))
     assert widths[0] > 1.4 * widths[1]
+
+
+@pytest.mark.parametrize("level", ["90%", "95%", "99%", "99.99%"])
+def test_no_level_of_a_claim_is_below_that_at_which_the_cell_left(
+    level: str, synthetic: Write
+) -> None:
+    """Its interval at 98 % decides, and that of its leaving does not."""
+    text = f"""
+[[claims]]
+id = "slower"
+assert = {{ kind = "order", workloads = ["cpu.sieve"], targets = ["box"], level = "{level}", margin = "10%" }}
+"""
+    found = run(synthetic, {SIEVE: 1.125}, blocks=15, noise=0.012, leavings=[leaving(8)])
+    (claim,) = summarise(found.run, load(text, origin="own.toml")).claims
+    assert claim.status == "inconclusive"
+    assert ("99.98 %" if level == "99.99%" else "99.9 %") in claim.sentence
