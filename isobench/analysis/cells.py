@@ -448,6 +448,10 @@ class Analysis:
         column = self.column(workload, target)
         return np.zeros(0) if column is None else column.dropna().to_numpy(float)
 
+    def singles(self, workload: WorkloadName, target: TargetName) -> pd.DataFrame:
+        """Return the single values of a cell, "amount" in the unit of `Cell.value`, by "block"."""
+        return self._amounts[workload, target]
+
     @functools.cached_property
     def noise(self) -> dict[WorkloadName, float | None]:
         """The noise floor of each workload, from native against native."""
@@ -768,7 +772,7 @@ class Analysis:
             return None
         judged, needed = contrast
         ratios, uncertainty = self.log_ratios(workload, target), self.uncertainty(workload, target)
-        mine = self._amounts[workload, target]
+        mine = self.singles(workload, target)
         values = self.values(workload, target)
         open_question = judged.status in _OPEN
         return Cell(
@@ -884,10 +888,13 @@ def quantile_bounds(
     *,
     quantile: float = 0.5,
     confidence: float = 0.95,
+    blocks: NDArray[np.int64] | None = None,
 ) -> tuple[float | None, float | None]:
-    """Return the one-sided bounds of a quantile, by order statistics; None from too few values."""
-    high = stats.quantile_upper(values, quantile=quantile, confidence=confidence)
-    low = stats.quantile_lower(values, quantile=quantile, confidence=confidence)
+    """Return the one-sided bounds of a quantile, by order statistics; None from too few values, or
+    from too few `blocks` where these have several values.
+    """
+    high = stats.quantile_upper(values, quantile=quantile, confidence=confidence, blocks=blocks)
+    low = stats.quantile_lower(values, quantile=quantile, confidence=confidence, blocks=blocks)
     return (
         None if low is None else low / (1 + uncertainty),
         None if high is None else high * (1 + uncertainty),

@@ -28,6 +28,7 @@ from isobench.storage.reader import Run
 from isobench.storage.schema import ClaimResult, PublishedFigure, TargetSummary
 
 _USUAL: Final = 0.95
+_MEDIAN: Final = 0.5
 _OF_RUN: Final = "-of-this-run"
 """What is added to the id of a claim of run.json that a claim of the documents has."""
 _NOISE: Final = frozenset({"noise-floor", "control-bias"})
@@ -297,15 +298,20 @@ class _Asked:
 
     def _seconds(self, claim: Claim, cell: Cell) -> tuple[float, float | None, float | None]:
         """Return the quantile that the claim bounds, and its bounds."""
-        usual = (claim.quantile, claim.level) == (0.5, _USUAL)
-        if usual or claim.kind is not ClaimKind.BOUND:
+        is_median = claim.quantile == _MEDIAN
+        if (is_median and claim.level == _USUAL) or claim.kind is not ClaimKind.BOUND:
             return (cell.value, *cell.bounds)
-        values = self._analysis.values(cell.workload, cell.target)
+        values, blocks = self._analysis.values(cell.workload, cell.target), None
+        if not is_median:  # of single values, as in the report: a median of a block has no tail
+            singles = self._analysis.singles(cell.workload, cell.target)
+            values = singles["amount"].to_numpy(float)
+            blocks = singles["block"].to_numpy(np.int64)
         bounds = quantile_bounds(
             values,
             self._analysis.uncertainty(cell.workload, cell.target),
             quantile=claim.quantile,
             confidence=claim.level,
+            blocks=blocks,
         )
         return (float(np.quantile(values, claim.quantile)), *bounds)
 

@@ -715,7 +715,7 @@ def _bound_words(claim: Claim, cell: CellFacts) -> str:
     )
     figures = ends or "without a figure"
     if cell.value_seconds is not None:
-        # The bounds are those of the median: single starts may lie beyond.
+        # The bounds are those of the quantile: single starts may lie beyond.
         figures = f"{middle} {seconds_text(cell.value_seconds)}" + (f" (it is {ends})" * bool(ends))
     unproven = f" ({TOO_FEW if cell.has_too_few else 'unproven'})" if cell.is_unproven else ""
     return f"{cell.name} {figures}{unproven}"

@@ -13,8 +13,8 @@ def averaged(estimates: Sequence[Estimate]) -> Estimate:
 
     Its half width is the mean of theirs. The standard deviation of a mean is at most the mean of
     the standard deviations, however the values depend on each other: so it covers at least what
-    the lowest level says. Where all ratios lie within a margin, so does the mean. `p_equivalence` is
-    the largest of theirs, for the same reason. ValueError: there is none.
+    the lowest level says. Where all ratios lie within a margin, so does the mean. `p_equivalence`
+    is the largest of theirs, for the same reason. ValueError: there is none.
     """
     if not estimates:
         message = "a mean needs at least one estimate"

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from isobench.stats.special import special
 
 CONFIDENCE: Final = 0.95
+_FEWEST_BEYOND: Final = 1
+"""So many values at least lie beyond a quantile that is reported."""
 OUTLYING: Final = 5.0
 """A block is outlying if it is more than so many robust standard deviations from the median."""
 NORMAL_MAD: Final = 1.4826
@@ -18,12 +20,14 @@ NORMAL_MAD: Final = 1.4826
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tails:
-    """The highest times of one cell, in seconds, and its outlying blocks."""
+    """The highest times of one cell, in seconds, and its outlying blocks. They describe the values
+    that a run has, and promise nothing of others: values of one block are alike.
+    """
 
     p95: float | None
-    """With 95 % confidence, at most 5 % of values exceed it. None: fewer than 59 values."""
+    """5 % of the values exceed it. None: fewer than 20 values."""
     p99: float | None
-    """The same for 1 %; None: fewer than 299 values."""
+    """1 % of the values exceed it. None: fewer than 100 values."""
     maximum: float
     values: int
     outlying_blocks: int
@@ -34,7 +38,7 @@ class Tails:
 def tails(seconds: NDArray[np.float64], log_ratios: NDArray[np.float64]) -> Tails:
     """Return the tails of one cell.
 
-    `seconds` holds one value per visit, shape (visits,); `log_ratios` one per complete block.
+    `seconds` holds single values, shape (values,); `log_ratios` one per complete block.
     ValueError: `seconds` is empty.
     """
     if seconds.size == 0:
@@ -42,8 +46,8 @@ def tails(seconds: NDArray[np.float64], log_ratios: NDArray[np.float64]) -> Tail
         raise ValueError(message)
     outlying = int(np.count_nonzero(outlying_blocks(log_ratios)))
     return Tails(
-        p95=quantile_upper(seconds, quantile=0.95),
-        p99=quantile_upper(seconds, quantile=0.99),
+        p95=_quantile(seconds, 0.95),
+        p99=_quantile(seconds, 0.99),
         maximum=float(np.max(seconds)),
         values=int(seconds.size),
         outlying_blocks=outlying,
@@ -51,24 +55,58 @@ def tails(seconds: NDArray[np.float64], log_ratios: NDArray[np.float64]) -> Tail
     )
 
 
+def _quantile(values: NDArray[np.float64], quantile: float) -> float | None:
+    beyond = (1 - quantile) * values.size
+    # 1 - 0.95 is not 0.05 to the last bit.
+    return float(np.quantile(values, quantile)) if beyond > _FEWEST_BEYOND - 1e-9 else None
+
+
 def quantile_upper(
-    values: NDArray[np.float64], *, quantile: float = 0.95, confidence: float = CONFIDENCE
+    values: NDArray[np.float64],
+    *,
+    quantile: float = 0.95,
+    confidence: float = CONFIDENCE,
+    blocks: NDArray[np.int64] | None = None,
 ) -> float | None:
     """Return a one-sided upper bound of a quantile, for any distribution; None: too few values.
 
     It is the smallest order statistic with this confidence. `values_needed` says how many values
-    it takes. `values` has the shape (n,); the bound has the same unit.
+    it takes. `values` has the shape (n,); the bound has the same unit. `blocks`, of the same shape,
+    has the block of each value where blocks have several: these may be alike, so that a block
+    counts as much as one value, and each of its values as a part of that.
     """
+    if blocks is not None:
+        return _clustered_upper(values, blocks, quantile, confidence)
     rank = _rank(values.size, quantile, confidence)
     return None if rank is None else float(np.partition(values, rank - 1)[rank - 1])
 
 
 def quantile_lower(
-    values: NDArray[np.float64], *, quantile: float = 0.5, confidence: float = CONFIDENCE
+    values: NDArray[np.float64],
+    *,
+    quantile: float = 0.5,
+    confidence: float = CONFIDENCE,
+    blocks: NDArray[np.int64] | None = None,
 ) -> float | None:
     """Return a one-sided lower bound of a quantile; None: too few values. See `quantile_upper`."""
-    mirrored = quantile_upper(-values, quantile=1 - quantile, confidence=confidence)
+    mirrored = quantile_upper(-values, quantile=1 - quantile, confidence=confidence, blocks=blocks)
     return None if mirrored is None else -mirrored
+
+
+def _clustered_upper(
+    values: NDArray[np.float64], blocks: NDArray[np.int64], quantile: float, confidence: float
+) -> float | None:
+    """Return the smallest value with so many blocks' worth of values below that it bounds the
+    quantile; None: too few blocks.
+    """
+    _, place, sizes = np.unique(blocks, return_inverse=True, return_counts=True)
+    order = np.argsort(values)
+    reached = np.cumsum(1 / sizes[place][order])
+    # The binomial distribution function of `_rank`, continued between whole numbers. Shares of
+    # blocks vary most where each is 0 or 1, as those of single values are.
+    sure = special().betainc(sizes.size - reached + 1, reached, 1 - quantile)
+    found = np.flatnonzero(sure >= confidence - 1e-9)
+    return float(values[order[found[0]]]) if found.size else None
 
 
 def values_needed(*, quantile: float = 0.95, confidence: float = CONFIDENCE) -> int:

@@ -230,7 +230,12 @@ def test_no_level_of_a_claim_is_below_that_at_which_the_cell_left(
     text = f"""
 [[claims]]
 id = "slower"
-assert = {{ kind = "order", workloads = ["cpu.sieve"], targets = ["box"], level = "{level}", margin = "10%" }}
+kind = "order"
+quote = "It is slower"
+workloads = ["cpu.sieve"]
+targets = ["box"]
+margin = "10%"
+level = "{level}"
 """
     found = run(synthetic, {SIEVE: 1.125}, blocks=15, noise=0.012, leavings=[leaving(8)])
     (claim,) = summarise(found.run, load(text, origin="own.toml")).claims

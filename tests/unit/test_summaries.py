@@ -16,6 +16,7 @@ import pytest
 from isobench import stats
 from isobench.analysis import summary as analysis
 from isobench.analysis.summary import Analysis
+from isobench.claims import load
 from isobench.model import Cause, Clock, Gap, Metric, Sample, Schedule, Technology
 from isobench.model.units import TargetName, Unit, WorkloadName
 from isobench.report import sections
@@ -890,3 +891,28 @@ def test_a_visit_of_a_duet_that_took_no_time_counts_for_nothing(
     (found,) = (one for one in Analysis(reader.load(path)).cells if one.target == "box")
     assert np.isfinite(found.log_ratios).all()
     assert found.log_ratios.size == 7
+
+
+@pytest.mark.parametrize(("quantile", "status"), [("50%", "supported"), ("95%", "refuted")])
+def test_a_claim_on_p95_is_about_single_turns_as_p95_of_the_report_is(
+    quantile: str, status: str, synthetic: Write, a_sample: Callable[..., Sample]
+) -> None:
+    """One turn in each block takes half a second: no median of a block shows it."""
+    slow = [a_sample(block, "box", "cpu.sieve", 5 * 10**8, iteration=3) for block in range(1, 61)]
+    text = f"""
+[[claims]]
+id = "fast"
+quote = "It takes less than 50 ms"
+kind = "bound"
+targets = ["box"]
+workloads = ["cpu.sieve"]
+quantile = "{quantile}"
+below_seconds = 0.05
+"""
+    run = reader.load(synthetic({SIEVE: 1.0}, blocks=60, samples=slow))
+    found = analysis.summarise(run, load(text, origin="own.toml"))
+    (claim,) = found.claims
+    assert claim.status == status
+    (box,) = (one for one in found.cells if one.target == "box")
+    assert box.p95 == 0.5
+    assert ("p95 500 ms" in claim.sentence) == (quantile == "95%")

@@ -207,7 +207,7 @@ class CellSummary(Struct, frozen=True, kw_only=True):
     median_bounds: tuple[Amount, Amount] | None = None
     p95: Amount | None = None
     p99: Amount | None = None
-    """None: there are too few values for this quantile."""
+    """Quantiles of the single values of the run. None: there are too few values."""
     maximum: Amount | None = None
     outlying_blocks: Count | None = None
     blocks_needed: Count | None = None
