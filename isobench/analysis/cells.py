@@ -385,10 +385,11 @@ class Analysis:
         needed = None if estimate is None else stats.blocks_needed(estimate, margin=margin)
         if needed is not None and self.duet:
             needed *= 2  # of which two make one ratio
-        ratios = self.log_ratios(workload, target, other).size
+        ratios = self.log_ratios(workload, target, other)
         judged = self._judged(
-            workload, both, estimate, margin=margin, needed=needed, is_short=self.is_short(ratios)
-        )
+            workload, both, estimate,
+            margin=margin, needed=needed, is_short=self.is_short(ratios.size), log_ratios=ratios,
+        )  # fmt: skip
         return judged, needed
 
     def is_short(self, ratios: int) -> bool:
@@ -406,6 +407,7 @@ class Analysis:
         margin: float,
         needed: int | None = None,
         is_short: bool = False,
+        log_ratios: NDArray[np.float64] | None = None,
     ) -> Verdict:
         """Return the verdict on the first of these targets, with the doubts about all of them."""
         found = [doubt for name in sides for doubt in self.doubts(workload, name)]
@@ -422,6 +424,7 @@ class Analysis:
             blocks_needed=needed,
             host=self.host_check(workload, sides[0]),
             is_short=is_short,
+            log_ratios=log_ratios,
         )
 
     def share(
@@ -690,8 +693,17 @@ class Analysis:
         estimate = self._definite(workload, target, level)
         if estimate is None or not self._is_known(workload, target, estimate.interval):
             return False
-        judged = self._judged(workload, (target,), estimate, margin=self.margin)
-        return judged.status not in _OPEN
+        ratios = self.log_ratios(workload, target)
+        judged = self._judged(
+            workload, (target,), estimate, margin=self.margin, log_ratios=ratios
+        )  # fmt: skip
+        if judged.status in _OPEN:
+            return False
+        # Whether slow blocks are rare or a quarter is not seen from a few that are fast.
+        is_plain = not verdict.unseen(judged.status, ratios, self.margin).size
+        return judged.status is Status.SLOWER or (
+            is_plain and ratios.size >= stats.sequential.FIRST_STOP
+        )
 
     def _definite(
         self, workload: WorkloadName, target: TargetName, level: float

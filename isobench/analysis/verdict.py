@@ -1,8 +1,11 @@
 """From one cell's estimate to a verdict, with the doubts that it leaves. Pure."""
 
 from collections.abc import Iterator, Sequence
-from math import log
+from math import exp, log
 from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
 
 from isobench import stats
 from isobench.evidence.doubts import UNEVEN, UNEVEN_RATIO, of_unseen_speed
@@ -18,6 +21,11 @@ FEW_BLOCKS: Final = "few-blocks"
 """The code of the doubt that a run has too few blocks for a ratio, and nothing else lacks."""
 ENOUGH_BLOCKS: Final = 10
 """So many blocks are advised where there are too few for a ratio."""
+# Of simulated cells without overhead and with stalls in 5 % of the blocks on either side, 1 to 11 %
+# have as many by chance (8 to 30 blocks).
+SLOW_SHARE: Final = 0.15
+"""So many of the blocks, and two at least, are slow where a target is near-native in the others."""
+_FEWEST_SLOW: Final = 2
 _ENOUGH: Final = f"measure more blocks: at least {ENOUGH_BLOCKS} (--blocks {ENOUGH_BLOCKS})"
 
 
@@ -48,6 +56,7 @@ def judge(
     blocks_needed: int | None = None,
     host: HostCheck | None = None,
     is_short: bool = False,
+    log_ratios: NDArray[np.float64] | None = None,
 ) -> Verdict:
     """Return what the estimate means at `margin` (a ratio: 1.05 is 5 %).
 
@@ -55,8 +64,9 @@ def judge(
     `bias` is the interval of the control where it differs from 1 (`stats.biases`). `blocks_needed`
     makes advice concrete. `host` is what the host's clock shows: without it "faster" stands on the
     target's own times. `is_short`: without an estimate, it is only blocks that lack, since each one
-    of the run gave a ratio. The verdict carries the doubts given and those found. ValueError: a
-    margin that is not above 1.
+    of the run gave a ratio. `log_ratios` are those of the blocks, (blocks,): without them, slow
+    blocks that trimming leaves out are not looked at. The verdict carries the doubts given and
+    those found. ValueError: a margin that is not above 1.
     """
     if not margin > 1:
         message = f"a margin is a ratio above 1 (1.05 means 5 %), not {margin}"
@@ -75,6 +85,10 @@ def judge(
             status = Status.UNPROVEN
         if host is not None and _rests_on_payload(target, status, estimate, margin, host):
             found.append(of_unseen_speed(host, status, estimate.interval, margin))
+            status = Status.UNPROVEN
+        slow = _slow_blocks(target, status, log_ratios, margin)
+        if slow is not None:
+            found.append(slow)
             status = Status.UNPROVEN
         # The control is native itself: nothing is to be explained.
         if status is Status.FASTER and "#" not in target:
@@ -102,7 +116,36 @@ def _rests_on_payload(
     return is_hidden or host.excludes(status, estimate.interval, margin)
 
 
+def unseen(status: Status, log_ratios: NDArray[np.float64], margin: float) -> NDArray[np.float64]:
+    """Return the log-ratios of slow blocks that a verdict in favour of a target leaves out."""
+    if status not in {Status.NEAR_NATIVE, Status.FASTER}:
+        return log_ratios[:0]
+    bound = log(margin) if status is Status.NEAR_NATIVE else -log(margin)
+    return stats.slow_blocks(log_ratios, bound)
+
+
 # Doubts
+
+
+def _slow_blocks(
+    target: TargetName, status: Status, log_ratios: NDArray[np.float64] | None, margin: float
+) -> Doubt | None:
+    """Return the doubt that a target is slow in so many blocks that its verdict leaves out too
+    much; None: it is not, or it is native itself.
+    """
+    if log_ratios is None or "#" in target:
+        return None
+    slow, blocks = unseen(status, log_ratios, margin), log_ratios.size
+    if slow.size < max(_FEWEST_SLOW, SLOW_SHARE * blocks):
+        return None
+    return Doubt(
+        code="slow-blocks",
+        detail=f"{slow.size} of {blocks} blocks are {times_text(exp(float(slow.min())))} native or"
+        f" more, up to {times_text(exp(float(slow.max())))}, and the estimate leaves them out",
+        advice="find out what differs in these blocks: see the log-ratios and the maximum. Where"
+        " the machine is the cause, measure again on a quieter one",
+        blocks=True,
+    )
 
 
 def _obstacles(

@@ -43,6 +43,7 @@ from isobench.stats.tails import (
     outlying_blocks,
     quantile_lower,
     quantile_upper,
+    slow_blocks,
     tails,
     values_needed,
 )
@@ -84,6 +85,7 @@ __all__ = [
     "sessions_alike",
     "share",
     "signed_rank_interval",
+    "slow_blocks",
     "smallest_effect",
     "spread_of_block",
     "student_quantile",

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from isobench.stats.special import special
 
 CONFIDENCE: Final = 0.95
+_UNBALANCED: Final = 2
+"""So many times as many blocks are slow as fast where the target is slow, and not the machine."""
 _FEWEST_BEYOND: Final = 1
 """So many values at least lie beyond a quantile that is reported."""
 OUTLYING: Final = 5.0
@@ -124,6 +126,19 @@ def outlying_blocks(log_ratios: NDArray[np.float64]) -> NDArray[np.bool_]:
     # Median and median absolute deviation, which the outlying blocks themselves do not move.
     distance = np.abs(log_ratios - np.median(log_ratios))
     return np.asarray(distance > OUTLYING * NORMAL_MAD * np.median(distance), dtype=np.bool_)
+
+
+def slow_blocks(log_ratios: NDArray[np.float64], bound: float) -> NDArray[np.float64]:
+    """Return the outlying log-ratios above a `bound` that fast blocks do not balance, (slow,).
+
+    Stalls of the machine meet native as often as a target: none are returned where fewer than
+    twice as many blocks are slow as fast.
+    """
+    far = outlying_blocks(log_ratios)
+    middle = float(np.median(log_ratios)) if log_ratios.size else 0.0
+    slow = log_ratios[far & (log_ratios > max(bound, middle))]
+    fast = int(np.count_nonzero(far & (log_ratios < middle)))
+    return slow if slow.size >= _UNBALANCED * fast else slow[:0]
 
 
 def _rank(count: int, quantile: float, confidence: float) -> int | None:

@@ -11,7 +11,7 @@ from isobench.analysis.cells import Analysis
 from isobench.analysis.class_means import class_means
 from isobench.analysis.summary import summarise
 from isobench.claims import load
-from isobench.model import Cause, Gap, Leaving, Status
+from isobench.model import Cause, Gap, Leaving, Sample, Status
 from isobench.model.errors import UsageError
 from isobench.model.units import TargetName, WorkloadName
 from isobench.stats import half_width
@@ -51,6 +51,22 @@ def test_a_near_native_cell_leaves_as_well(synthetic: Write) -> None:
 
 def test_a_cell_near_the_margin_stays(synthetic: Write) -> None:
     assert run(synthetic, {SIEVE: 1.048}, blocks=30).leaving(0.5) == []
+
+
+def test_few_blocks_that_are_alike_are_not_enough_to_leave_as_near_native(
+    synthetic: Write,
+) -> None:
+    assert run(synthetic, {SIEVE: 1.0}, blocks=8).leaving(0.2) == []
+
+
+def test_a_near_native_cell_with_a_slow_block_stays(
+    synthetic: Write, a_sample: Callable[..., Sample]
+) -> None:
+    """Its trimmed mean does not show the block; its verdict at the end is its own."""
+    slow = [a_sample(4, *SIEVE, 5 * 10**8, iteration=one) for one in range(3, 9)]
+    found = run(synthetic, {SIEVE: 1.0}, blocks=12, samples=slow)
+    assert found.statuses[WORKLOAD, BOX] is Status.NEAR_NATIVE
+    assert found.leaving(0.2) == []
 
 
 def test_leaving_takes_more_than_a_verdict_at_the_end(synthetic: Write) -> None:

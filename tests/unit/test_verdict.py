@@ -291,6 +291,41 @@ def test_counts_are_exact_where_all_of_enough_blocks_agree(
     )
 
 
+# Slow blocks
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "slow", "fast", "status"),
+    [
+        (0.99, 1.01, 3, 0, UNPROVEN),
+        (0.99, 1.01, 3, 1, UNPROVEN),
+        # Stalls of the machine meet native as well.
+        (0.99, 1.01, 3, 2, NEAR),
+        (0.99, 1.01, 2, 0, NEAR),
+        (0.80, 0.90, 3, 0, UNPROVEN),
+        (1.10, 1.20, 3, 0, SLOWER),
+    ],
+)
+def test_slow_blocks_that_trimming_leaves_out_speak_against_a_target(
+    low: float, high: float, slow: int, fast: int, status: Status
+) -> None:
+    middle = math.log(math.sqrt(low * high)) + 0.001 * np.arange(15)
+    blocks = np.concatenate(
+        [middle[slow + fast :], np.full(slow, math.log(2.0)), np.full(fast, -math.log(2.0))]
+    )
+    verdict = judged(estimated(low, high), log_ratios=blocks)
+    assert verdict.status is status
+    assert ("slow-blocks" in codes(verdict)) == (status is UNPROVEN)
+    if status is UNPROVEN:
+        (doubt,) = (one for one in verdict.doubts if one.code == "slow-blocks")
+        assert doubt.detail.startswith("3 of 15 blocks are 2.00x native or more")
+
+
+def test_blocks_within_the_margin_are_not_slow() -> None:
+    blocks = np.concatenate([0.0001 * np.arange(12), np.full(3, math.log(1.04))])
+    assert judged(estimated(0.99, 1.01), log_ratios=blocks).status is NEAR
+
+
 # Noise
 
 
