@@ -8,10 +8,13 @@ from scipy import stats as scipy_stats
 
 from isobench.stats import (
     Location,
+    beside_history,
     between_histories,
     between_runs,
     blocks_for_width,
     estimate,
+    holm,
+    inflations,
     locate,
     smallest_effect,
     spread_of_block,
@@ -173,6 +176,22 @@ def test_histories_cover_the_truth_however_much_runs_differ(
         )
         covered += covers(between_histories(base, head), truth)
     assert covered / 400 >= 0.95
+
+
+@pytest.mark.parametrize("runs", [2, 3, 5])
+def test_a_cell_that_varies_more_than_all_others_raises_no_more_false_alarms(runs: int) -> None:
+    rng = np.random.default_rng(5)
+    spreads, error, false = np.array([0.003] * 11 + [0.03]), 0.004, 0
+    for _ in range(300):
+        nights = rng.normal(0, np.hypot(spreads, error), (runs + 1, 12))
+        base = [[location(mean, error) for mean in cell] for cell in nights[:-1].T]
+        found = [
+            beside_history(one, location(mean, error), inflation)
+            for one, mean, inflation in zip(base, nights[-1], inflations(base), strict=True)
+        ]
+        p_values = np.array([1.0 if one is None else one.p_difference for one in found])
+        false += bool(holm(p_values).min() < 0.01)
+    assert false / 300 <= 0.02
 
 
 # ---- planning
