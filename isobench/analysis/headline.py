@@ -205,7 +205,8 @@ def _clauses(cells: Sequence[Verdict], near_native: str) -> Iterator[str]:
         yield f"partly {words[Status.FASTER]}, unexplained, in {parts}"
     few = [t for t in unknown if all(_lacks_blocks(each) for each in calm[t])]
     if few:
-        yield f"too few blocks to tell in {_spanned({t: _found(calm[t]) for t in few})}"
+        figures = {t: _found(calm[t]) for t in few}
+        yield f"undecided, with too few blocks to tell, in {_spanned(figures)}"
     if undecided := [t for t in unknown if t not in few]:
         yield f"undecided in {_named(undecided)}"
 

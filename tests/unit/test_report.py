@@ -424,6 +424,18 @@ def test_undecided_cells_are_shown_with_what_settles_them(summary: Summary) -> N
     assert "docker at cpu.threads takes at most 1.09x native's time: faster is excluded" in text
 
 
+def test_names_that_end_in_an_x_are_shown_as_they_are(summary: Summary) -> None:
+    cell = summary["answers"]["open_cells"][0]
+    cell.update(target="distrobox", command="")
+    cell["sentence"] = f"distrobox at {cell['workload']} takes 1.06x to 1.09x native's time."
+    sentences = [one.sentence for one in shown(UNDECIDED, summary).never]
+    wanted = f"distrobox at {cell['workload']} takes 1.06x to 1.09x native's time."
+    assert (
+        wanted.replace("6x", "6\N{MULTIPLICATION SIGN}").replace("9x", "9\N{MULTIPLICATION SIGN}")
+        in sentences
+    )
+
+
 def test_commands_are_sorted_by_their_time(summary: Summary) -> None:
     cells = summary["answers"]["open_cells"][:5]
     ends = ("--budget 2h", "--budget 90m", "--budget x", "", "--budget 3m --max-blocks 300")

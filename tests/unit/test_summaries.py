@@ -318,7 +318,7 @@ def test_a_run_of_two_blocks_says_everywhere_that_blocks_lack(synthetic: Write) 
         own = cell(made, workload=workload)
         assert own["doubt_codes"] == ["few-blocks"]
         assert "gaps" not in " ".join(own["doubts"])
-    assert "too few blocks to tell" in made["run"]["headline"]
+    assert "CPU work is undecided, with too few blocks to tell, in box." in made["run"]["headline"]
     undecided = made["answers"]["open_cells"]
     assert [one["command"].startswith("isobench run ") for one in undecided] == [True, True]
     view = sections.build(analysis.summarise(reader.load(path), ()))

@@ -1,5 +1,6 @@
 """The section Undecided: the cells without a verdict, and what would settle each of them."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -12,6 +13,8 @@ from isobench.report.sections.marks import MARKS, Mark
 from isobench.report.sections.section import Section
 from isobench.report.signs import TIMES
 from isobench.storage.schema import OpenCell
+
+_RATIO: Final = re.compile(r"(?<= )([\d.,]+)x(?= )")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +87,8 @@ def _cell(lookup: Lookup, cell: OpenCell) -> UndecidedCell:
     return UndecidedCell(
         name=f"{cell.target} at {row}",
         mark=figure.mark if figure else MARKS["inconclusive"],
-        sentence=cell.sentence.replace("x ", f"{TIMES} "),
+        # Of ratios alone: names may end in an x.
+        sentence=_RATIO.sub(rf"\1{TIMES}", cell.sentence),
         anchor=lookup.anchor_of(cell.target, row) if figure else "",
     )
 
