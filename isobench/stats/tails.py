@@ -23,7 +23,7 @@ NORMAL_MAD: Final = 1.4826
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tails:
     """The highest times of one cell, in seconds, and its outlying blocks. They describe the values
-    that a run has, and promise nothing of others: values of one block are alike.
+    that a run has, and bound no others: values of one block are alike.
     """
 
     p95: float | None
