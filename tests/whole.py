@@ -1,5 +1,6 @@
 """Documents of a run with all keys that isobench writes: those that are not given have defaults."""
 
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -7,6 +8,7 @@ import msgspec
 
 from isobench.model import Work
 from isobench.model.units import TargetName, WorkloadName
+from isobench.storage import forms
 from isobench.storage.schema import (
     CheckedExpectation,
     RunMetadata,
@@ -33,6 +35,9 @@ def run(about: Mapping[str, Any]) -> dict[str, Any]:
     made: dict[str, Any] = _filled(_RUN, about)
     for key, default in (("targets", _TARGET), ("workloads", _WORKLOAD)):
         made[key] = [_filled(default, one) for one in made[key]]
+    if isinstance(made["host"], Mapping):
+        names = sorted({*itertools.chain.from_iterable(forms._OF_HOST.values())})
+        made["host"] = {**dict.fromkeys(names), **made["host"]}
     return made
 
 
@@ -46,4 +51,5 @@ def plan(about: Mapping[str, Any]) -> dict[str, Any]:
 def state(about: Mapping[str, Any]) -> dict[str, Any]:
     """Return the state of a target."""
     made: dict[str, Any] = _filled(TargetState(), about)
+    made["limits"] = [{"why": "", **one} for one in made["limits"]]
     return {**made, "promises": [_filled(_EXPECTATION, one) for one in made["promises"]]}

@@ -255,6 +255,8 @@ _COMMON: Final = frozenset({
     *("native", "docker", "podman", "kvm", "qemu", "lxc", "uml", "ssh", "wine", "wasm", "gvisor"),
     *("nspawn", "kubernetes", "distrobox", "bubblewrap", "firejail", "landlock", "namespaces"),
     *("isobench", "linux", "debian", "ubuntu", "admin", "auto", "all", "(none)"),
+    # Units, and commands of isobench.
+    *("ns", "us", "ms", "min", "kb", "mb", "gb", "kib", "mib", "gib", "run", "report"),
 })  # fmt: skip
 # An absolute path: after no part of a path, but after "file://" or a line end as JSON has it.
 _HOME: Final = re.compile(
@@ -282,6 +284,8 @@ def leave_out_names(more: Iterable[str] = ()) -> None:
         with contextlib.suppress(KeyError):
             found.add(pwd.getpwuid(number).pw_name)
     found |= {name.partition(".")[0] for name in found}
+    # As the device mapper and systemd write a dash within a name.
+    found |= {name.replace("-", dash) for name in found for dash in ("--", r"\x2d")}
     found = {one for one in found if len(one) > 1 and one.lower() not in _COMMON}
     # "vm" is a host, and VM is a word.
     _names.update(one if len(one) < _SHORTEST_PART else one.lower() for one in found)

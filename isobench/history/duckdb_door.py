@@ -30,8 +30,10 @@ _LIMIT: Final = 1800.0
 """Seconds that one query may take. The largest store that is read takes minutes."""
 _ENDING: Final = 10.0
 """Seconds that a query may take to end. DuckDB looks for it after each 2,048 rows."""
-_MEMORY: Final = "2GB"
-"""What DuckDB may take: a small file may hold texts of any length."""
+_MEMORY: Final = "4GB"
+"""What DuckDB may take: a small file may hold texts of any length. The most rows that are read take
+less.
+"""
 _PART: Final = 65_536
 """Rows that are fetched at a time: while DuckDB makes objects of them, no handler runs."""
 _TRUSTING: Final = frozenset((
@@ -59,6 +61,11 @@ def errors() -> tuple[type[Exception], ...]:
     A message of DuckDB quotes the file, which may be no UTF-8: then making the error fails.
     """
     return library().Error, UnicodeDecodeError
+
+
+def is_out_of_memory(error: Exception | None) -> bool:
+    """Return whether a query needed more memory than it may have."""
+    return isinstance(error, library().OutOfMemoryException)
 
 
 def connection() -> "duckdb.DuckDBPyConnection":

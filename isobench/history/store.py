@@ -75,6 +75,7 @@ _FILES: Final = "read_parquet($files, union_by_name = true, hive_partitioning = 
 _TYPES: Final = {str: "VARCHAR", bool: "BOOLEAN", int: "BIGINT", float: "DOUBLE"}
 _LATEST: Final = "complete OR NOT bool_or(complete) OVER (PARTITION BY run, machine, started)"
 """Keeps of a run that is there twice, complete and from before it was, the rows when complete."""
+_FEWER: Final = "ask for fewer: --since, --machine"
 _MOST_OF_A_MARKER: Final = 1 << 16
 _TIME: Final = r"[1-9][0-9]{3}-[0-9]{2}-[0-9]{2}T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]Z"
 _UNPRINTABLE: Final = r"[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]"
@@ -330,7 +331,7 @@ class Store:
         """Return what has too much in it, and what to do."""
         if len(files) == 1:
             return files[0], _moved(files[0])
-        return str(self.folder), "ask for fewer: --since, --machine"
+        return str(self.folder), _FEWER
 
     def _damaged(self, files: Sequence[str], error: Exception | None) -> UsageError:
         """Return the error that names the file that cannot be read, or has what no run has."""
@@ -343,6 +344,9 @@ class Store:
                 except duckdb_door.errors() as found:
                     why = str(found).splitlines()[0]
                 return UsageError(f"{name} cannot be read: {why}", hint=_moved(name))
+        if duckdb_door.is_out_of_memory(error):
+            why = "its rows take more memory than DuckDB may have"
+            return UsageError(f"{self.folder}: {why}", hint=_FEWER)
         why = "its files do not fit together" if error is None else str(error).splitlines()[0]
         return UsageError(f"{self.folder}: {why}", hint=duckdb_door.INSTALL)
 

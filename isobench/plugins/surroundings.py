@@ -41,7 +41,7 @@ def kept(blame: str, place: str) -> Iterator[None]:
         for what, value, get, put in shared:
             if get() != value:
                 put(value)
-                _note(blame, place, what)
+                _note(blame, place, what, is_back=get() == value)
         if timer.was_changed():
             timer.go_on()
             _note(blame, place, "the timer")
@@ -64,7 +64,8 @@ def _umask() -> int:
 # Without SIGCHLD no exit code of a child is known, and SIGPIPE ends a process that writes to one.
 _SIGNALS: Final = (
     *(signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM),
-    *(signal.SIGCHLD, signal.SIGPIPE),
+    *(signal.SIGCHLD, signal.SIGPIPE, signal.SIGUSR1, signal.SIGUSR2),
+    *(signal.SIGPROF, signal.SIGVTALRM, signal.SIGXCPU, signal.SIGXFSZ),
 )
 
 
@@ -102,15 +103,51 @@ _LIMITS: Final = (
 )
 
 
-def _limits() -> list[int]:
-    return [resource.getrlimit(each)[0] for each in _LIMITS]
+def _limits() -> list[tuple[int, int]]:
+    return [resource.getrlimit(each) for each in _LIMITS]
 
 
-def _limit(sizes: list[int]) -> None:
-    for each, size in zip(_LIMITS, sizes, strict=True):
-        _, most = resource.getrlimit(each)
-        with contextlib.suppress(OSError, ValueError):  # the bound of the limit was lowered too
-            resource.setrlimit(each, (size, most))
+def _limit(sizes: list[tuple[int, int]]) -> None:
+    for each, (size, most) in zip(_LIMITS, sizes, strict=True):
+        # Where the bound of a limit was lowered too, only root may raise it again.
+        for bound in (most, resource.getrlimit(each)[1]):
+            with contextlib.suppress(OSError, ValueError):
+                resource.setrlimit(each, (_lower(size, bound), bound))
+                break
+
+
+def _lower(size: int, bound: int) -> int:
+    known = [each for each in (size, bound) if each != resource.RLIM_INFINITY]
+    return min(known, default=resource.RLIM_INFINITY)
+
+
+_OTHER_TIMERS: Final = (signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
+"""Those of time on a CPU, which isobench does not use."""
+
+
+def _timers() -> list[bool]:
+    return [signal.getitimer(each)[0] > 0 for each in _OTHER_TIMERS]
+
+
+def _stop_timers(were_on: list[bool]) -> None:
+    for each, was_on in zip(_OTHER_TIMERS, were_on, strict=True):
+        if not was_on:
+            signal.setitimer(each, 0.0)
+
+
+def _user() -> tuple[int, int]:
+    return os.geteuid(), os.getegid()
+
+
+def _be(user: tuple[int, int]) -> None:
+    with contextlib.suppress(OSError):  # it has given up all rights
+        os.seteuid(user[0])
+        os.setegid(user[1])
+
+
+def _stay_in(group: int) -> None:
+    with contextlib.suppress(OSError):  # it has a session of its own now
+        os.setpgid(0, group)
 
 
 def _environment() -> tuple[MutableMapping[str, str], Mapping[str, str]]:
@@ -169,6 +206,9 @@ def _set_fatal(before: tuple[Sequence[Any], Mapping[str, str]]) -> None:
 _NUMPY: Final = {"divide": "warn", "over": "warn", "under": "ignore", "invalid": "warn"}
 """What NumPy does from its import on."""
 _SHARED: Final[tuple[tuple[str, Callable[[], Any], Callable[[Any], object]], ...]] = (
+    ("the user", _user, _be),  # first: others may need its rights
+    ("the process group", os.getpgrp, _stay_in),  # to which a terminal sends Ctrl-C
+    ("the timers of CPU time", _timers, _stop_timers),
     ("the clocks", _clocks, _set_clocks),
     ("the umask", _umask, os.umask),
     ("the recursion limit", sys.getrecursionlimit, sys.setrecursionlimit),
@@ -223,10 +263,11 @@ def _is_here(folder: int) -> bool:
     return False
 
 
-def _note(blame: str, place: str, what: str) -> None:
+def _note(blame: str, place: str, what: str, *, is_back: bool = True) -> None:
     if (blame, what) not in _blamed:
         _blamed.add((blame, what))
-        text = f"{place} changed {what} of isobench; it was changed back"
+        then = "it was changed back" if is_back else "this cannot be changed back"
+        text = f"{place} changed {what} of isobench; {then}"
         _unreported.append(PluginError(text, hint=blame))
 
 

@@ -3,7 +3,7 @@
 import itertools
 import math
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from isobench.config.options import RunOptions
@@ -75,10 +75,6 @@ LIMIT_TESTS: Final = 2.5
 # A busy machine gets slower during a run, and blocks that break a rule are measured again.
 ROOM: Final = 1.3
 """The selection leaves room for so many times the blocks that verdicts need."""
-
-
-_OFTEN_BUSY: Final = 1.5
-"""The advised budget assumes that the machine is at most so many times slower than a quiet one."""
 
 
 def by_interest(names: Iterable[TargetName]) -> list[TargetName]:
@@ -171,9 +167,7 @@ class Room:
         self, able: Sequence[TargetName], workloads: Mapping[WorkloadName, Workload]
     ) -> str:
         """Return the command that measures all of these, with a sufficient budget."""
-        # On a machine that is very busy now, the command is better run later.
-        room = replace(self, busy=min(self.busy, _OFTEN_BUSY))
-        needed = room.seconds(able, list(workloads.values()))
+        needed = self.seconds(able, list(workloads.values()))
         varied = {each["name"]: each for each in self.options.variations}
         # --vary brings its target with it, which has no other way to be named.
         named = [name for name in self.options.targets if name not in varied]

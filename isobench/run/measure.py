@@ -64,10 +64,13 @@ REPEATED_SHARE: Final = 0.2
 _STEADY: Final = frozenset({"io.filesystem", "syscall.call", "cpu.threads"})
 """Facts of payloads on which doubts rest. A target with which one changes is not one target."""
 _STEADY_IN_SESSIONS: Final = (
+    *("machine", "kernel.name", "kernel.release", "kernel.version", "cpu.hypervisor"),
     *("security.seccomp", "security.no_new_privs", "security.cap_effective", "cpu.usable"),
-    *("host.disk_cache", cpu_share.WEIGHTS),
+    *("host.disk_cache", "host.cpu_model", cpu_share.WEIGHTS),
 )
-"""The same of the evidence of sessions, and what decides how fast system calls and CPUs are."""
+"""The same of the evidence of sessions: which system it is, and what decides how fast system calls
+and CPUs are. A machine that isobench does not start has one boot_id as well.
+"""
 
 
 @dataclass(kw_only=True)
@@ -91,6 +94,8 @@ class Runner:
     """
     first_seen: dict[tuple[TargetName, str], Environment] = field(default_factory=dict)
     """The evidence of the first session of each target, by target and CPUs."""
+    seen_before: Mapping[TargetName, Mapping[str, Evidence]] = field(default_factory=dict)
+    """The evidence of the part of the run that is resumed, by target and key."""
     expensive: set[TargetName] = field(default_factory=set)
     """Targets that are slow to start: a visit starts only one instance of them."""
     limits: dict[TargetName, tuple[LimitCheck, ...]] = field(default_factory=dict)
@@ -446,17 +451,30 @@ class Runner:
         target = self.targets[actual(context.visit.target)]
         with guard.within(target, "its evidence", guard.PROOF_LIMIT):
             proof = self.prover.prove_session(context, opened.session)
-        name = actual(context.visit.target)
-        self.prover.proofs[name] = proof
         opened.proving = time.monotonic() - began
-        opened.verify(proof)
-        # The state of a target has one value of each fact: all blocks must have had that.
-        first = self.first_seen.setdefault((name, context.cpus), proof.environment)
-        for key in _STEADY_IN_SESSIONS:
-            before, now = first.value(key), proof.environment.value(key)
-            if before != now:
-                raise UnprovenError(changed_text(key, before, now))
+        name = actual(context.visit.target)
+        try:
+            opened.verify(proof)
+            self._check_steady(context, target, proof.environment)
+        except UnprovenError:
+            # The state of a target shows which expectations are not met. The facts of another
+            # machine do not stand in place of those that its numbers come from.
+            if proof.unmet:
+                self.prover.proofs[name] = proof
+            raise
+        self.prover.proofs[name] = proof
         return opened
+
+    def _check_steady(self, context: Context, target: Target, now: Environment) -> None:
+        """Compare a session with the first one. UnprovenError: it is not of the same target."""
+        # The state of a target has one value of each fact: all blocks must have had that.
+        key = (actual(context.visit.target), context.cpus)
+        earlier = {} if context.cpus else self.seen_before.get(key[0], {})
+        first = self.first_seen.setdefault(key, Environment(facts={**now.facts, **earlier}))
+        is_elsewhere = isinstance(target, Exclusive) and not target.exclusive
+        for name in (*_STEADY_IN_SESSIONS, *(("kernel.boot_id",) if is_elsewhere else ())):
+            if first.value(name) != now.value(name):
+                raise UnprovenError(changed_text(name, first.value(name), now.value(name)))
 
     def open(self, context: Context, target: Target) -> contextlib.AbstractContextManager[Session]:
         """Return the context of a new session of a target, which `context` listens to."""

@@ -47,6 +47,18 @@ _BROUGHT: Final[Mapping[type, Mapping[Form, frozenset[str]]]] = {
     BlockHealth: {Form.ROUNDS: frozenset(("own_cpu_percent", "run_queue", "speed_percent"))},
 }  # fmt: skip
 """The keys that a type did not have in the first form."""
+_OF_HOST: Final[Mapping[Form, frozenset[str]]] = {
+    Form.FIRST: frozenset(
+        (
+            *("cgroups", "clock_source", "cpu", "cpus", "filesystem", "frequency_governor"),
+            *("huge_pages", "kernel", "kernel_version", "load", "machine", "memory_bytes", "os"),
+            *("python", "root", "virtualization"),
+        )
+    ),
+    Form.SESSIONS: frozenset(("cpu_limit", "memory_limit", "smt", "turbo")),
+    Form.ROUNDS: frozenset(("kvm", "microcode")),
+}
+"""The facts about the host in run.json, of those that every machine has."""
 
 
 def check(value: object, kind: type, name: str, *, least: Form = Form.FIRST) -> Form:
@@ -79,6 +91,9 @@ def _keys(value: Any, shape: Any, place: str) -> Iterator[tuple[str, str, Form, 
             since = next((form for form, keys in brought.items() if key in keys), Form.FIRST)
             yield place, key, since, key in value
             yield from _keys(value.get(key), field.type, f"{place}.{key}")
+        if shape.cls is RunMetadata and isinstance(host := value.get("host"), dict):
+            for form, keys in _OF_HOST.items():
+                yield from ((f"{place}.host", key, form, key in host) for key in sorted(keys))
     elif isinstance(value, list) and hasattr(shape, "item_type"):
         for number, each in enumerate(value):
             yield from _keys(each, shape.item_type, f"{place}[{number}]")

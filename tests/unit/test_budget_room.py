@@ -129,12 +129,14 @@ def test_a_busy_machine_measures_less_in_the_same_time() -> None:
     assert set(busy) < set(quiet)
 
 
-def test_the_command_for_what_was_left_out_asks_for_a_budget_that_has_room() -> None:
-    some = room(budget=5.0, workloads=("cpu",))
+@pytest.mark.parametrize("busy", [1.0, 4.0])
+def test_the_command_for_what_was_left_out_asks_for_a_budget_that_has_room(busy: float) -> None:
+    some = room(budget=5.0, workloads=("cpu",), busy=busy)
     words = some.command(NAMES, WORKLOADS).split()
     assert words[:-1] == ["isobench", "run", "--workloads", "cpu", "--budget"]
     minutes = int(words[-1].removesuffix("m"))
-    assert room(budget=60.0 * minutes).choose(NAMES, WORKLOADS) == (NAMES, list(WORKLOADS))
+    again = room(budget=60.0 * minutes, busy=busy)
+    assert again.choose(NAMES, WORKLOADS) == (NAMES, list(WORKLOADS))
 
 
 def test_the_command_for_what_was_left_out_finds_the_same_targets_and_workloads() -> None:

@@ -1127,6 +1127,16 @@ def limit_memory() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (1 << 40, resource.getrlimit(resource.RLIMIT_AS)[1]))
 
 
+def guard_cpu_time() -> None:
+    """Leave a guard of CPU time behind."""
+    signal.signal(signal.SIGPROF, lambda *_: None)
+    signal.setitimer(signal.ITIMER_PROF, 3000)
+
+
+def become_nobody() -> None:
+    os.seteuid(65534)
+
+
 def stay_on_one_cpu() -> None:
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 
@@ -1135,9 +1145,43 @@ def replace_environment() -> None:
     os.environ = {"PATH": "/nowhere"}  # type: ignore[assignment] # noqa: B003 - the mistake
 
 
+ALONE = """
+import os, resource, signal, sys
+from isobench.plugins import surroundings
+
+if os.geteuid() == 0:
+    os.setuid(65534)
+before = os.getpgrp()
+with surroundings.kept("mine", "open"):
+    exec(sys.argv[1])
+(fault,) = surroundings.take_unreported()
+print(os.getpgrp() == before, fault, sep="|")
+"""
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        ("os.setpgrp()", "open changed the process group of isobench; it was changed back"),
+        (
+            "resource.setrlimit(resource.RLIMIT_NOFILE, (99, 99))",
+            "open changed the limits of resources of isobench; this cannot be changed back",
+        ),
+    ],
+)
+def test_what_a_plug_in_changes_of_a_process_is_named_with_what_became_of_it(
+    change: str, found: str
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", ALONE, change], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == f"True|{found}\n"
+
+
 def state() -> tuple[Any, ...]:
     signals = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM, signal.SIGCHLD, signal.SIGPIPE)
     return (
+        (os.getpgrp(), os.geteuid(), signal.getitimer(signal.ITIMER_PROF)),
         [signal.getsignal(each) for each in signals],
         signal.pthread_sigmask(signal.SIG_BLOCK, ()),
         (sys.stdout, sys.stderr, sys.getrecursionlimit()),
@@ -1148,6 +1192,9 @@ def state() -> tuple[Any, ...]:
         socket.getdefaulttimeout(),
         (np.geterr(), [*warnings.filters]),
     )
+
+
+AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can change it back")
 
 
 @pytest.mark.parametrize(
@@ -1166,6 +1213,8 @@ def state() -> tuple[Any, ...]:
         ),
         (freeze_time, "the clocks"),
         (limit_memory, "the limits of resources"),
+        pytest.param(become_nobody, "the user", marks=AS_ROOT),
+        (lambda: signal.setitimer(signal.ITIMER_PROF, 3000), "the timers of CPU time"),
         (os.environ.clear, "the environment variables"),
         (lambda: os.environ.update(PATH="/nowhere", NEW="1"), "the environment variables"),
         (replace_environment, "the environment variables"),

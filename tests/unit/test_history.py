@@ -36,6 +36,7 @@ from isobench.model.errors import UsageError
 from isobench.report import history as words
 from isobench.report import trend, write
 from isobench.storage import reader
+from isobench.storage.schema import History
 
 pytest.importorskip("duckdb", reason="the extra history is not installed")
 
@@ -1468,7 +1469,9 @@ def compared(path: Path, **others: Any) -> None:
     } | others  # fmt: skip
     same = {"target": "box", "workload": "io.fsync", "metric": "time", "outcome": "unchanged"}
     found = {"schema_version": 1, "cells": [changed, same], "headline": "box 1.10x -> 2.00x."}
-    (path / "history.json").write_text(json.dumps(found))
+    # With all keys, as isobench writes it.
+    whole = msgspec.json.encode(msgspec.convert(found, History))
+    (path / "history.json").write_bytes(whole)
 
 
 def test_the_page_and_the_summary_show_what_has_changed(

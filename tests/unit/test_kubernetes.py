@@ -42,7 +42,7 @@ from isobench.plugins.registry import Registry
 from isobench.targets.containers import _kubernetes, _pod
 from isobench.targets.containers import kubernetes as module
 from isobench.targets.containers.kubernetes import KubernetesTarget
-from isobench.targets.shared import oci
+from isobench.targets.shared import oci, sentry
 from tests import waiting
 
 pytest.importorskip("kubernetes")
@@ -113,13 +113,15 @@ def test_the_name_of_a_runtime_class_decides_the_expectations() -> None:
         assert (relation == "same") == (kind is Technology.CONTAINERIZATION)
 
 
-def test_a_virtual_machine_that_qemu_translates_is_not_proven_to_be_one(
+def test_what_is_no_hypervisor_is_not_proven_to_be_a_virtual_machine(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "host_abi", lambda: Abi.ELF_X86_64)
     target = KubernetesTarget(runtime_class="kata-qemu")
-    guest = {"kernel__boot_id": "own", "cpu__hypervisor_bit": True}
+    guest = {"kernel__boot_id": "own", "cpu__hypervisor_bit": True, "kernel__version": "#1 SMP"}
     assert unmet(target, inside(**guest, cpu__hypervisor="KVMKVMKVM")) == ""
+    gvisor = guest | {"cpu__hypervisor": "KVMKVMKVM", "kernel__version": sentry.BUILD}
+    assert "kernel.version" in unmet(target, inside(**gvisor))
     for signature in ("TCGTCGTCGTCG", ""):
         assert "cpu.hypervisor" in unmet(target, inside(**guest, cpu__hypervisor=signature))
 

@@ -23,6 +23,7 @@ from isobench.model import (
     Cause,
     Clock,
     Command,
+    Evidence,
     Expectation,
     Fact,
     Gap,
@@ -1297,6 +1298,52 @@ def test_a_later_session_with_other_limits_than_the_first_one_is_not_believed(
     (found,) = gaps_of(made).values()
     assert (found.block, found.cause) == (2, Cause.UNPROVEN)
     assert f"{key} was '1' and is now '2'" in found.detail
+
+
+def test_the_facts_of_a_session_that_is_not_believed_do_not_stand_for_its_target(
+    runner: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quiet_but(monkeypatch)
+    first, other = (
+        Script(facts=INSIDE | {"kernel.release": release}) for release in ("6.1", "4.4")
+    )
+    made = runner(fake(scripts=said("_evidence", first, other)))
+    reuse(made, 3, served=1)
+    assert {block: found.cause for block, found in gaps_of(made).items()} == {
+        2: Cause.UNPROVEN,
+        3: Cause.UNPROVEN,
+    }
+    assert made.prover.proofs[BOX].environment.value("kernel.release") == "6.1"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Elsewhere(FakeTarget):
+    """A machine that isobench may start, or not."""
+
+    exclusive: bool = False
+
+
+@pytest.mark.parametrize("exclusive", [True, False])
+def test_a_machine_that_isobench_does_not_start_is_the_same_in_every_session(
+    exclusive: bool, runner: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quiet_but(monkeypatch)
+    first, other = (Script(facts=INSIDE | {"kernel.boot_id": boot}) for boot in ("b", "c"))
+    scripts = said("_evidence", first, other)
+    made = runner(Elsewhere(name=BOX, inside=INSIDE, scripts=scripts, exclusive=exclusive))
+    reuse(made, 2, served=1)
+    assert bool(gaps_of(made)) is not exclusive
+
+
+def test_a_resumed_run_holds_sessions_against_those_before_it(
+    runner: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quiet_but(monkeypatch)
+    made = runner(fake(scripts=said("_evidence", Script(facts=INSIDE | {"security.seccomp": "2"}))))
+    before = Evidence(key="security.seccomp", value="0", source="")
+    made.seen_before = {BOX: {before.key: before}}
+    reuse(made, 2, served=1)
+    assert "security.seccomp was '0' and is now '2'" in gaps_of(made)[1].detail
 
 
 def test_a_session_that_is_suddenly_on_another_machine_is_not_believed(

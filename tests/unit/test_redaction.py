@@ -425,6 +425,8 @@ def named(monkeypatch: pytest.MonkeyPatch) -> None:
         ("build-7xq: JDOE", "***: ***"),
         ("a\\nJdoe", "a\\n***"),
         ("my%20jdoe", "my%20***"),
+        ("/dev/mapper/build--7xq--vg-root", "/dev/mapper/***--vg-root"),
+        (r"dev-build\x2d7xq.device", "dev-***.device"),
     ],
 )
 def test_a_name_is_left_out_in_any_capitals_and_as_a_part_of_a_word(found: str, shown: str) -> None:
@@ -449,6 +451,11 @@ def test_a_name_is_left_out_in_any_capitals_and_as_a_part_of_a_word(found: str, 
 def test_what_only_has_the_letters_of_a_name_stays(found: str) -> None:
     redaction.keep(["kvm-jdoe", "near-native"])
     assert redaction.text(found) == found
+
+
+def test_no_name_takes_the_unit_of_a_figure_with_it() -> None:
+    redaction.leave_out_names(["ms", "MiB"])
+    assert redaction.text("155 ms, 3 MiB") == "155 ms, 3 MiB"
 
 
 def test_a_name_that_is_kept_or_common_stays_in_any_capitals() -> None:

@@ -132,6 +132,7 @@ def test_the_isa_is_this_hosts_until_it_is_known() -> None:
 
 X86: dict[str, Fact] = {
     "kernel.boot_id": "inside",
+    "kernel.version": "#1 SMP PREEMPT_DYNAMIC Debian 6.1.1-1",
     "machine": "x86_64",
     "cpu.hypervisor_bit": True,
     "cpu.hypervisor": "KVMKVMKVM",
@@ -149,6 +150,7 @@ HYPER_V: dict[str, Fact] = {
 WSL_2 = {"cpu.hypervisor": "Microsoft Hv", "kernel.release": "5.15.90.1-microsoft-standard-WSL2"}
 WSL_1 = {"kernel.release": "4.4.0-19041-Microsoft"} | HARDWARE
 TCG = {"cpu.hypervisor": "TCGTCGTCGTCG"}
+GVISOR = {"kernel.version": "#1 SMP Sun Jan 10 15:06:54 PST 2016"}  # so does it
 UML = {"cpu.vendor": "User Mode Linux"}  # CPUID shows the hypervisor of its host
 
 
@@ -160,6 +162,8 @@ UML = {"cpu.vendor": "User Mode Linux"}  # CPUID shows the hypervisor of its hos
         ({}, TCG, False),
         ({}, {"cpu.hypervisor": ""}, False),
         ({}, UML, False),
+        ({}, GVISOR, False),
+        ({"preset": "libvirt"}, GVISOR, False),
         ({"class": "paravirtual"}, UML, True),
         ({"class": "paravirtual"}, UML | {"kernel.boot_id": "outside"}, False),
         ({}, {"kernel.boot_id": "outside"}, False),

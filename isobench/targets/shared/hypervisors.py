@@ -1,8 +1,11 @@
-"""What shows a hypervisor from inside, on x86: the signature that CPUID reports."""
+"""What shows a hypervisor from inside, on x86: the signature that CPUID reports. In a sandbox that
+answers in place of the kernel it is that of the host's own hypervisor.
+"""
 
 from typing import Final
 
 from isobench.model import Expectation, Relation
+from isobench.targets.shared import sentry
 
 _HINT: Final = (
     "a hypervisor whose signature is hidden cannot be distinguished from QEMU's translation:"
@@ -14,5 +17,6 @@ SIGNED: Final = (
     Expectation(key="cpu.hypervisor", relation=Relation.OTHER_THAN, value="", hint=_HINT),
     # A machine that QEMU translates is emulation, however it was started.
     Expectation(key="cpu.hypervisor", relation=Relation.OTHER_THAN, value="TCGTCGTCGTCG"),
+    Expectation(key="kernel.version", relation=Relation.OTHER_THAN, value=sentry.BUILD),
 )
 """The expectations of a machine on a hypervisor that is not QEMU's translator."""
