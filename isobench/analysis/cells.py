@@ -823,9 +823,9 @@ class Analysis:
         return [cell for pair in pairs if (cell := self.cell(*pair)) is not None]
 
     @functools.cached_property
-    def statuses(self) -> dict[tuple[WorkloadName, TargetName], Status]:
-        """The status of each of these cells."""
-        return {(cell.workload, cell.target): cell.verdict.status for cell in self.cells}
+    def verdicts(self) -> dict[tuple[WorkloadName, TargetName], Verdict]:
+        """The verdict on each of these cells."""
+        return {(cell.workload, cell.target): cell.verdict for cell in self.cells}
 
     @property
     def all_cells(self) -> list[Cell]:

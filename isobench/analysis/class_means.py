@@ -150,6 +150,7 @@ def _class_mean(
     else:
         estimate = _estimate(analysis, means, sessions, off)
     needed = None if estimate is None else stats.blocks_needed(estimate, margin=analysis.margin)
+    own = [analysis.verdicts[name, target] for name in names]
     judged = verdict.judge(
         target=target,
         workload=WorkloadName(group),
@@ -157,13 +158,13 @@ def _class_mean(
         noise=control.noise,
         bias=control.bias,
         margin=analysis.margin,
-        doubts=tuple(_inherited(analysis, names, target)),
+        doubts=tuple(_inherited(own)),
         quick=analysis.quick,
         blocks_needed=needed,
         host=_unseen(analysis, names, target),
         is_short=analysis.is_short(means.index.size),
+        log_ratios=means.to_numpy(float),
     )
-    own = {name: analysis.statuses.get((name, target)) for name in names}
     near = judged.status is Status.NEAR_NATIVE
     open_question = judged.status in (Status.INCONCLUSIVE, Status.UNPROVEN)
     return dataclasses.replace(
@@ -172,7 +173,7 @@ def _class_mean(
         log_ratios=means.to_numpy(float),
         sessions=int(np.unique(sessions).size),
         needed=needed if open_question else None,
-        unlike=tuple(name for name in names if near and own[name] in _UNLIKE),
+        unlike=tuple(one.workload for one in own if near and one.status in _UNLIKE),
     )
 
 
@@ -196,11 +197,10 @@ def _unseen(
     )
 
 
-def _inherited(
-    analysis: Analysis, names: Sequence[WorkloadName], target: TargetName
-) -> Iterator[Doubt]:
+def _inherited(own: Sequence[Verdict]) -> Iterator[Doubt]:
     """Yield the doubts that take a workload its verdict: they take it from the mean as well."""
-    for name in names:
-        for doubt in analysis.doubts(name, target):
-            if doubt.blocks or doubt.code in UNEVEN:
-                yield dataclasses.replace(doubt, detail=f"{name}: {doubt.detail}")
+    for one in own:
+        for doubt in one.doubts:
+            # Of a quick look the mean says so itself.
+            if (doubt.blocks and doubt.code != "quick") or doubt.code in UNEVEN:
+                yield dataclasses.replace(doubt, detail=f"{one.workload}: {doubt.detail}")

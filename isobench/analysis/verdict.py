@@ -1,5 +1,6 @@
 """From one cell's estimate to a verdict, with the doubts that it leaves. Pure."""
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from math import exp, log
 from typing import Final
@@ -74,7 +75,10 @@ def judge(
     found = [*doubts, *_obstacles(estimate, metric, quick=quick, is_short=is_short)]
     status = Status.UNPROVEN
     if estimate is not None and not any(doubt.blocks for doubt in found):
-        status, reasons = _weigh(estimate, noise, bias, margin, blocks_needed)
+        slow = _slow_blocks(target, _outcome(estimate.interval, margin), log_ratios, margin)
+        # More blocks settle what two estimators say, and not why some blocks are slow.
+        asked = estimate if slow is None else dataclasses.replace(estimate, check=None)
+        status, reasons = _weigh(asked, noise, bias, margin, blocks_needed)
         # Nothing is to be decided about native itself.
         is_open_control = "#" in target and status is Status.INCONCLUSIVE
         found.extend([_open_control(estimate)] if is_open_control else reasons)
@@ -86,7 +90,6 @@ def judge(
         if host is not None and _rests_on_payload(target, status, estimate, margin, host):
             found.append(of_unseen_speed(host, status, estimate.interval, margin))
             status = Status.UNPROVEN
-        slow = _slow_blocks(target, status, log_ratios, margin)
         if slow is not None:
             found.append(slow)
             status = Status.UNPROVEN

@@ -98,6 +98,8 @@ class Synthetic:
     """Blocks that broke a rule; their samples are a hundred times too slow."""
     missing: Mapping[tuple[str, str], frozenset[int]] = field(default_factory=dict)
     """Blocks in which a cell has no value."""
+    slow: Mapping[tuple[str, str], frozenset[int]] = field(default_factory=dict)
+    """Blocks in which a cell takes three times as long."""
     drift: float = 0.0
     """How much slower everything is in the last block than in the first."""
     metrics: tuple[Counted, ...] = ()
@@ -164,6 +166,7 @@ class Synthetic:
                 ):
                     continue
                 seconds = BASE_SECONDS * ratio * host * math.exp(rng.gauss(0, self.noise))
+                seconds *= 3.0 if block in self.slow.get((target, workload), ()) else 1.0
                 if target not in ("native", "native#2"):
                     seconds *= spoilt
                 served = self.sessions.get(target, 0)

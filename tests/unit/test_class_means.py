@@ -8,10 +8,13 @@ from typing import Any
 import pytest
 
 from isobench.analysis import summary as analysis
+from isobench.model import Leaving
+from isobench.model.units import TargetName, WorkloadName
 from isobench.report import html, markdown, sections
 from isobench.report.exporters.openmetrics import openmetrics
 from isobench.report.sections.gaps import GAPS
 from isobench.report.sections.ratios import RATIOS
+from isobench.stats.sequential import RULE
 from isobench.storage import documents, reader
 from isobench.storage.schema import Summary
 from tests.unit.conftest import Synthetic
@@ -98,6 +101,33 @@ def test_what_takes_a_workload_its_verdict_takes_it_from_the_mean(tmp_path: Path
     box = class_means(tmp_path, run)["box", "cpu"]
     assert box["standing"] == "unproven"
     assert any(doubt.startswith("cpu.matmul: only 8 of 15 blocks") for doubt in box["doubts"])
+
+
+@pytest.mark.parametrize("ratio", [0.7, 1.0])
+@pytest.mark.parametrize("has_left", [False, True])
+def test_slow_blocks_of_a_workload_take_the_mean_its_verdict(
+    ratio: float, has_left: bool, tmp_path: Path
+) -> None:
+    left = Leaving(
+        block=14, target=TargetName("box"), workload=WorkloadName("cpu.matmul"), share=0.5
+    )
+    run = Synthetic(
+        ratios=ratios(ratio, ratio),
+        blocks=20,
+        slow={("box", "cpu.sieve"): frozenset({3, 8, 13, 18})},
+        leavings=[left] if has_left else [],
+        about={"sequential": RULE.name} if has_left else {},
+    )
+    box = class_means(tmp_path, run)["box", "cpu"]
+    assert box["standing"] == "unproven"
+    assert any(doubt.startswith("cpu.sieve: 4 of 20 blocks are") for doubt in box["doubts"])
+
+
+def test_slow_blocks_of_the_mean_count_where_each_workload_has_few(tmp_path: Path) -> None:
+    slow = {("box", name): frozenset({2 + place}) for place, name in enumerate(THREE)}
+    run = Synthetic(ratios=ratios(1.0, 1.0, 1.0), slow=slow)
+    box = class_means(tmp_path, run)["box", "cpu"]
+    assert (box["standing"], box["doubt_codes"]) == ("unproven", ["slow-blocks"])
 
 
 def test_sessions_that_serve_several_blocks_are_the_unit_of_a_mean_too(tmp_path: Path) -> None:

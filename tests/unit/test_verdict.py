@@ -321,6 +321,15 @@ def test_slow_blocks_that_trimming_leaves_out_speak_against_a_target(
         assert doubt.detail.startswith("3 of 15 blocks are 2.00x native or more")
 
 
+@pytest.mark.parametrize("check", [(0.99, 1.03), (0.99, 1.40)])
+def test_slow_blocks_count_whether_the_second_estimator_confirms_or_not(
+    check: tuple[float, float],
+) -> None:
+    blocks = np.concatenate([0.001 * np.arange(12), np.full(3, math.log(2.0))])
+    verdict = judged(estimated(0.99, 1.02, check=check), log_ratios=blocks)
+    assert (verdict.status, codes(verdict)) == (UNPROVEN, ["slow-blocks"])
+
+
 def test_blocks_within_the_margin_are_not_slow() -> None:
     blocks = np.concatenate([0.0001 * np.arange(12), np.full(3, math.log(1.04))])
     assert judged(estimated(0.99, 1.01), log_ratios=blocks).status is NEAR
