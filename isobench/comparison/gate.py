@@ -47,7 +47,7 @@ def confirmed_by_run(changes: Sequence[Change], again: Iterable[Change]) -> list
     """Return the changes after a further run. `again` has the changes of this run.
 
     A change that it shows again is confirmed. One that it does not show again becomes inconclusive.
-    One whose cell it does not have stays suspected.
+    One whose cell it does not have, or has no verdict on, stays suspected.
     """
     by_cell = {change.cell: change for change in again}
     return [
@@ -61,6 +61,8 @@ def confirmed_by_run(changes: Sequence[Change], again: Iterable[Change]) -> list
 def _confirmed(change: Change, again: Change) -> Change:
     if again.status is change.status:
         return replace(change, confirmed=True)
+    if again.status is Status.UNPROVEN:
+        return replace(change, doubts=(*change.doubts, _untold(again)))
     interval = again.interval()
     seen = "nothing" if interval is None else interval_text(interval.ends)
     doubt = Doubt(
@@ -73,4 +75,14 @@ def _confirmed(change: Change, again: Change) -> Change:
         status=Status.INCONCLUSIVE,
         confirmed=False,
         doubts=(*change.doubts, doubt),
+    )
+
+
+def _untold(again: Change) -> Doubt:
+    """Return the doubt that a further run has no verdict, and so shows neither."""
+    reasons = [doubt.detail for doubt in again.doubts if doubt.blocks]
+    return Doubt(
+        code="not-told",
+        detail=f"the further run could not tell: {'; '.join(reasons) or 'it has too few blocks'}",
+        advice="measure HEAD again, and confirm with that run",
     )

@@ -346,7 +346,7 @@ def _certainty(comparison: Comparison) -> Iterator[str]:
     if any(one.suspected for one in comparison.changes):
         confirmed = "another run of HEAD that shows it again confirms it (--confirm RUN)"
         if comparison.confirmation is not None:
-            confirmed = "the run of --confirm does not have this cell"
+            confirmed = "the run of --confirm does not have this cell, or could not tell"
         yield f"Suspected: seen in one run; {confirmed}."
 
 

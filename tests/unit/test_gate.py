@@ -1,5 +1,7 @@
 """What a further run confirms, and what makes a comparison fail."""
 
+from typing import Any
+
 import pytest
 
 from isobench.cli._exits import COMPARISON_FAILURES
@@ -30,6 +32,27 @@ def test_a_further_run_without_the_cell_leaves_it_suspected(make_run: MakeRun) -
     made = compared(base, head, confirmation=make_run({FSYNC: 1.0}))
     assert (cell(made)["standing"], cell(made)["confirmed"]) == ("regression", None)
     assert "does not have this cell" in view.headline(made)
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"about": {"quick": True}}, "a quick look of 15 blocks"),
+        ({"blocks": 2}, "the run has too few blocks"),
+        ({"missing": {("native#2", "cpu.sieve"): frozenset(range(16))}}, "noise floor is unknown"),
+    ],
+)
+@pytest.mark.parametrize("ratio", [1.0, 1.3])
+def test_a_further_run_that_cannot_tell_leaves_it_suspected(
+    options: dict[str, Any], reason: str, ratio: float, make_run: MakeRun
+) -> None:
+    again = make_run({SIEVE: ratio}, **options)
+    made = compared(make_run({SIEVE: 1.0}), make_run({SIEVE: 1.3}), confirmation=again)
+    found = cell(made)
+    assert (found["standing"], found["confirmed"]) == ("regression", None)
+    assert found["doubt_codes"] == ["not-told"]
+    assert reason in found["doubts"][0]
+    assert "could not tell" in view.headline(made)
 
 
 def test_a_comparison_fails_by_confirmed_regressions_only(make_run: MakeRun) -> None:
