@@ -127,6 +127,11 @@ def unseen(status: Status, log_ratios: NDArray[np.float64], margin: float) -> ND
     return stats.slow_blocks(log_ratios, bound)
 
 
+def are_many(slow: NDArray[np.float64], blocks: int) -> bool:
+    """Return whether so many of these blocks are slow that an estimate without them misleads."""
+    return slow.size >= max(_FEWEST_SLOW, SLOW_SHARE * blocks)
+
+
 # Doubts
 
 
@@ -139,7 +144,7 @@ def _slow_blocks(
     if log_ratios is None or "#" in target:
         return None
     slow, blocks = unseen(status, log_ratios, margin), log_ratios.size
-    if slow.size < max(_FEWEST_SLOW, SLOW_SHARE * blocks):
+    if not are_many(slow, blocks):
         return None
     return Doubt(
         code="slow-blocks",
@@ -165,6 +170,7 @@ def _obstacles(
             advice="run without --quick",
             blocks=True,
         )
+    few = few_equal_counts(estimate, metric)
     if estimate.deviation == 0 and metric.is_clocked:
         blocks = "" if estimate.standard_error == 0 else "most of "
         yield Doubt(
@@ -174,14 +180,22 @@ def _obstacles(
             advice="make one iteration longer: a larger --min-time",
             blocks=True,
         )
+    elif few is not None:
+        yield few
+
+
+def few_equal_counts(estimate: Estimate, metric: Metric) -> Doubt | None:
+    """Return the doubt that equal ratios of counted values are too few; None: they are not."""
     # The range of fewer covers the median too seldom, and equal counts have no other spread.
-    elif estimate.standard_error == 0 and estimate.blocks < stats.FEWEST_RANKED:
-        yield Doubt(
-            code=FEW_BLOCKS,
-            detail=f"that {estimate.blocks} blocks gave the same ratio does not show that most do",
-            advice=_ENOUGH,
-            blocks=True,
-        )
+    is_equal = estimate.standard_error == 0 and not metric.is_clocked
+    if not is_equal or estimate.blocks >= stats.FEWEST_RANKED:
+        return None
+    return Doubt(
+        code=FEW_BLOCKS,
+        detail=f"that {estimate.blocks} blocks gave the same ratio does not show that most do",
+        advice=_ENOUGH,
+        blocks=True,
+    )
 
 
 def _too_few_blocks() -> Doubt:

@@ -12,13 +12,15 @@ suspected until new blocks show it again (`gate`).
 
 import math
 import statistics
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from isobench import stats
+from isobench.analysis import verdict
 from isobench.analysis.cells import LEVEL, Analysis
 from isobench.comparison import compatibility, gate, sides
 from isobench.comparison.result import (
@@ -35,7 +37,7 @@ from isobench.comparison.sides import AnalysedSide, Cell
 from isobench.model import Doubt, Metric
 from isobench.model.errors import IncomparableError
 from isobench.model.units import LARGEST_EXPONENT, TargetName, WorkloadName
-from isobench.model.wording import percent_text
+from isobench.model.wording import percent_text, times_text
 from isobench.stats import Location
 from isobench.storage.reader import Run
 
@@ -44,6 +46,7 @@ _FEWEST_RUNS: Final = 4
 """Of both sides together, where the run is the unit. With three, Student's t has one degree of
 freedom, and an interval of 97 % is twenty times as wide as the runs differ.
 """
+_UNBALANCED: Final = 2
 _REFUSING: Final = frozenset({"unlike", "too-few-runs"})
 """Doubts that leave a cell without a figure for its change."""
 _RUN_IS_UNIT: Final = frozenset({"quick"})
@@ -126,7 +129,7 @@ def compare_targets(
         for name in analysis.of(metric).workloads
         if sides.is_chosen_workload(name, options)
     ]
-    changes = _judged(_between_targets(analysis, cells, base, head), options)
+    changes = _judged(_between_targets(analysis, cells, base, head, options), options)
     if not changes:
         raise IncomparableError(
             f"{base} and {head} have no workload in common in {run.path}",
@@ -134,7 +137,7 @@ def compare_targets(
         )
     if confirmation is not None:
         suspected = [(one.workload, one.metric.name) for one in changes if one.suspected]
-        fresh = _between_targets(again.runs[0], suspected, base, head)
+        fresh = _between_targets(again.runs[0], suspected, base, head, options)
         changes = gate.confirmed_by_run(changes, _judged(fresh, options))
     return Comparison(
         mode=Mode.TARGETS,
@@ -180,6 +183,12 @@ def _between_sides(
         location=None if refused else _between(*located, floors, metric),
         noise=_joint_noise(*floors),
         doubts=tuple(doubts),
+        against=_against(
+            _around_median(base, cell),
+            _around_median(head, cell),
+            ("BASE", "HEAD"),
+            options.minimum_effect,
+        ),
     )
 
 
@@ -255,6 +264,42 @@ def _obstacles(side: AnalysedSide, cell: Cell, name: str, *, several: bool) -> I
             yield replace(doubt, detail=f"{name}: {doubt.detail}")
 
 
+def _around_median(side: AnalysedSide, cell: Cell) -> NDArray[np.float64]:
+    """Return the block log-ratios of a side's runs, each less the median of its run: (blocks,)."""
+    target, workload, metric = cell
+    found = [analysis.log_ratios(workload, target) for analysis in side.by_metric(metric)]
+    return np.concatenate([one - np.median(one) for one in found if one.size] or [np.zeros(0)])
+
+
+def _against(
+    base: NDArray[np.float64], head: NDArray[np.float64], names: tuple[str, str], effect: float
+) -> Mapping[Status, Doubt]:
+    """Return by status the doubt that a side has slow blocks, which the estimate leaves out.
+
+    The log-ratios of each side are around their median, (blocks,). Stalls of the machine meet both
+    sides: there is none where one has less than twice as much of them as the other.
+    """
+    sides = base, head
+    slow = [stats.slow_blocks(side, math.log1p(effect)) for side in sides]
+    # What they would add to the mean of all blocks.
+    added = [own.sum() / max(1, side.size) for own, side in zip(slow, sides, strict=True)]
+    place = int(added[1] > added[0])
+    is_unlike = added[place] >= _UNBALANCED * added[1 - place]
+    if not is_unlike or not verdict.are_many(slow[place], sides[place].size):
+        return {}
+    own, blocks = slow[place], sides[place].size
+    doubt = Doubt(
+        code="slow-blocks",
+        detail=f"{names[place]}: {own.size} of {blocks} blocks are"
+        f" {times_text(math.exp(float(own.min())))} the median or more, up to"
+        f" {times_text(math.exp(float(own.max())))}, and the estimate leaves them out",
+        advice="find out what differs in these blocks: see the log-ratios of the runs",
+        blocks=True,
+    )
+    # A regression stands, and so does an improvement on a BASE that is slow in some blocks.
+    return dict.fromkeys((Status.SAME, Status.IMPROVEMENT)[: 1 + place], doubt)
+
+
 def _differing_metric(base: AnalysedSide, head: AnalysedSide, cell: Cell) -> Iterator[Doubt]:
     """Yield the doubt that the sides have two metrics of one name."""
     before, after = base.measured(cell), head.measured(cell)
@@ -300,35 +345,52 @@ def _between_targets(
     cells: Iterable[tuple[WorkloadName, str]],
     base: TargetName,
     head: TargetName,
+    options: ComparisonOptions,
 ) -> list[Change]:
     """Return the changes between two targets of a run in each workload and metric of which both
     have values, not yet judged.
     """
     return [
-        _between_target_cells(analysis.of(metric), workload, base, head)
+        _between_target_cells(analysis.of(metric), workload, base, head, options)
         for workload, metric in cells
         if all(analysis.of(metric).cell(workload, name) is not None for name in (base, head))
     ]
 
 
 def _between_target_cells(
-    analysis: Analysis, workload: WorkloadName, base: TargetName, head: TargetName
+    analysis: Analysis,
+    workload: WorkloadName,
+    base: TargetName,
+    head: TargetName,
+    options: ComparisonOptions,
 ) -> Change:
     side = AnalysedSide(runs=(analysis,))
+    ratios = analysis.log_ratios(workload, head, base)
+    around = ratios - np.median(ratios) if ratios.size else ratios
+    metric = analysis.measured(workload)
+    paired = analysis.estimate(workload, head, reference=base)
+    few = None if paired is None else verdict.few_equal_counts(paired, metric)
     noise = analysis.noise.get(workload)
     cells = [Cell(name, workload, analysis.metric) for name in (base, head)]
     return Change(
         target=head,
         workload=workload,
-        metric=analysis.measured(workload),
+        metric=metric,
         workload_class=_class_of(analysis, workload),
         base=_figure(side, cells[0], noise),
         head=_figure(side, cells[1], noise),
         location=analysis.between(workload, base, head),
         noise=noise,
-        doubts=tuple(
-            doubt for cell in cells for doubt in _obstacles(side, cell, cell.target, several=False)
+        doubts=(
+            *(
+                doubt
+                for cell in cells
+                for doubt in _obstacles(side, cell, cell.target, several=False)
+            ),
+            *([few] if few else ()),
         ),
+        # Of pairs, blocks in which BASE is slow are those in which HEAD is as fast.
+        against=_against(-around, around, (base, head), options.minimum_effect),
     )
 
 
@@ -341,9 +403,15 @@ def _judged(changes: Sequence[Change], options: ComparisonOptions) -> list[Chang
     # of any such finding in the whole comparison at 5 %.
     p_values = [one.p_difference for one in changes]
     adjusted = stats.holm(np.array(p_values, dtype=np.float64))
-    return [
+    judged = (
         _judge(replace(change, p_adjusted=float(p)), options.minimum_effect)
         for change, p in zip(changes, adjusted, strict=True)
+    )
+    return [
+        _withheld(change, change.against[change.status])
+        if change.status in change.against
+        else change
+        for change in judged
     ]
 
 
@@ -389,5 +457,8 @@ def _hidden_by_noise(change: Change, extent: str) -> Change:
 
 
 def _unproven(change: Change, code: str, detail: str, advice: str) -> Change:
-    doubt = Doubt(code=code, detail=detail, advice=advice, blocks=True)
+    return _withheld(change, Doubt(code=code, detail=detail, advice=advice, blocks=True))
+
+
+def _withheld(change: Change, doubt: Doubt) -> Change:
     return replace(change, status=Status.UNPROVEN, doubts=(*change.doubts, doubt))

@@ -1,7 +1,8 @@
 """The results of a comparison as types. `report.comparison` writes the text."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, Self
 
@@ -90,6 +91,8 @@ class Change:
     Where both sides have several runs, these confirm the change.
     """
     doubts: tuple[Doubt, ...] = ()
+    against: Mapping[Status, Doubt] = field(default_factory=dict)
+    """Doubts that matter for one status each: it would be none."""
 
     @property
     def cell(self) -> tuple[TargetName, WorkloadName, str]:

@@ -1,14 +1,19 @@
 """Runs with known ratios -> what changed."""
 
 import math
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from isobench.comparison import changes
 from isobench.comparison.result import ComparisonOptions
+from isobench.model import Metric
 from isobench.model.errors import IncomparableError, UsageError
+from isobench.model.units import Unit
 from isobench.report import comparison as view
 from tests.comparisons import SIEVE, MakeRun, cell, compared, document, pair
+from tests.unit.conftest import Counted, sample
 
 # ---- two runs
 
@@ -107,6 +112,34 @@ def test_a_p_value_that_holm_takes_away_is_no_regression(
     assert found["standing"] == "inconclusive"
 
 
+SLOW = {SIEVE: frozenset({3, 8, 13, 18})}
+
+
+@pytest.mark.parametrize(
+    ("ratios", "slow", "status"),
+    [
+        ((1.3, 1.3), ({}, SLOW), "unproven"),
+        ((1.3, 1.3), (SLOW, {}), "unproven"),
+        ((1.3, 1.3), (SLOW, SLOW), "same"),
+        ((1.3, 1.3), ({SIEVE: frozenset({2, 9, 19})}, SLOW), "same"),
+        ((1.6, 1.3), ({}, SLOW), "unproven"),
+        ((1.6, 1.3), (SLOW, {}), "improvement"),
+        ((1.3, 1.6), ({}, SLOW), "regression"),
+    ],
+)
+@pytest.mark.parametrize("runs", [1, 2])
+def test_slow_blocks_that_one_side_alone_has_are_no_part_of_the_same(
+    ratios: tuple[float, float], slow: tuple[Any, Any], status: str, runs: int, make_run: MakeRun
+) -> None:
+    sides = [
+        [make_run({SIEVE: ratio}, blocks=20, slow=own) for _ in range(runs)]
+        for ratio, own in zip(ratios, slow, strict=True)
+    ]
+    found = cell(compared(*sides))
+    assert found["standing"] == status
+    assert found["doubt_codes"] == (["slow-blocks"] if status == "unproven" else [])
+
+
 # ---- histories
 
 
@@ -154,6 +187,46 @@ def test_two_targets_of_one_run_are_paired_block_by_block(make_run: MakeRun) -> 
     assert made.mode == "targets"
     assert "jar against box" in view.headline(made)
     assert found["method"].startswith("trimmed-t")
+
+
+@pytest.mark.parametrize(
+    ("slow", "after", "status"),
+    [("jar", 1.3, "unproven"), ("box", 1.3, "unproven"), ("jar", 1.6, "regression")],
+)
+def test_slow_blocks_of_one_of_a_pair_are_no_part_of_the_same(
+    slow: str, after: float, status: str, make_run: MakeRun
+) -> None:
+    blocks = {(slow, "cpu.sieve"): SLOW[SIEVE]}
+    ratios = {SIEVE: 1.3, ("jar", "cpu.sieve"): after}
+    found = cell(pair(make_run(ratios, blocks=20, slow=blocks), "box", "jar"), target="jar")
+    assert found["standing"] == status
+    if status == "unproven":
+        assert [doubt.partition(":")[0] for doubt in found["doubts"]] == [slow]
+
+
+@pytest.mark.parametrize(("blocks", "standing"), [(3, "unproven"), (5, "unproven"), (6, None)])
+@pytest.mark.parametrize(("after", "otherwise"), [(1000, "same"), (1100, "regression")])
+def test_equal_counts_of_a_pair_need_as_many_blocks_as_those_of_a_cell(
+    blocks: int, standing: str | None, after: int, otherwise: str, make_run: MakeRun
+) -> None:
+    """Those of native differ, so that neither target has equal ratios to it."""
+    faults = Metric(name="faults", unit=Unit.COUNT, fact="memory.faults")
+    values = {"native": 500, "native#2": 500, "box": 1000, "jar": after}
+    samples = [
+        replace(
+            sample(block, target, "cpu.sieve", value, metric=faults.recorded_as), unit=faults.unit
+        )
+        for block in range(1, blocks + 1)
+        for target, value in {**values, "native": 500 + block % 3}.items()
+    ]
+    cells = {SIEVE: 1.0, ("jar", "cpu.sieve"): 1.0}
+    metrics = (Counted(metric=faults, factors=cells, missing=frozenset(values)),)
+    made = make_run(cells, blocks=blocks, metrics=metrics, samples=samples)
+    (found,) = (
+        one for one in document(pair(made, "box", "jar"))["cells"] if one["metric"] != "time"
+    )
+    assert found["standing"] == (standing or otherwise)
+    assert found["doubt_codes"] == (["few-blocks"] if standing else [])
 
 
 def test_a_further_run_confirms_a_pair(make_run: MakeRun) -> None:
