@@ -216,13 +216,21 @@ def _searched(one: Series) -> search.Searched:
 
 def _candidates(one: Series, starts: Sequence[int]) -> list[ChangePoint]:
     """Return where the level may change, each with the size of the change."""
+    if not starts:
+        return []
+    alike = stats.autocorrelation(_searched(one)[0])
+    # So many runs in a row say as much as one that is alike to none.
+    per_run = (1 + alike) / (1 - alike)
     ends = [0, *starts, len(one.rows)]
-    return [_change_point(one, ends[n], ends[n + 1], ends[n + 2]) for n in range(len(ends) - 2)]
+    return [
+        _change_point(one, ends[n], ends[n + 1], ends[n + 2], per_run) for n in range(len(ends) - 2)
+    ]
 
 
-def _change_point(one: Series, begin: int, middle: int, end: int) -> ChangePoint:
+def _change_point(one: Series, begin: int, middle: int, end: int, per_run: float) -> ChangePoint:
     before, after = one.rows[begin:middle], one.rows[middle:end]
     found = stats.between_histories([*map(location, before)], [*map(location, after)])
+    found = replace(found, error=found.error * math.sqrt(per_run))
     again = [row for row in one.again if confirms(row, after[0])]
     return ChangePoint(
         row=after[0],

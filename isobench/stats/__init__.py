@@ -10,7 +10,7 @@ from isobench.stats.blocks_needed import (
     smallest_effect,
     spread_of_block,
 )
-from isobench.stats.change_points import FEWEST_RUNS, change_points
+from isobench.stats.change_points import FEWEST_RUNS, autocorrelation, change_points
 from isobench.stats.contrast import (
     Inflation,
     beside_history,
@@ -59,6 +59,7 @@ __all__ = [
     "Location",
     "Share",
     "Tails",
+    "autocorrelation",
     "averaged",
     "beside_history",
     "between_histories",

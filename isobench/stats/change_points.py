@@ -2,8 +2,8 @@
 
 The search is that of ruptures (Truong, Oudre and Vayatis 2020, Selective review of offline change
 point detection methods, Signal Processing 167): the segmentation with the least squared error plus
-a penalty for each change. Its scale is the spread of the series itself. What is found is tested
-afterwards, by whoever asks, with the errors of the runs.
+a penalty for each change. Its scale is the spread of the series, widened where runs in a row are
+alike. What is found is tested afterwards, by whoever asks, with the errors of the runs.
 """
 
 import math
@@ -25,6 +25,9 @@ _PENALTY: Final = 4.0
 _OUTLIER: Final = 3.0
 """Standard deviations from the median of its neighbours at which a run is cut off."""
 _NEIGHBOURS: Final = 2
+_WINDOW: Final = 9
+"""Runs of the median around which nights in a row are alike or not: it follows the level."""
+_LARGEST_AUTOCORRELATION: Final = 0.8
 _NORMAL: Final = 1.4826
 """A normal distribution's standard deviation over its median absolute deviation."""
 
@@ -40,6 +43,25 @@ def spread(values: NDArray[np.float64], least: float = 0.0) -> float:
     return max(least, _NORMAL * float(np.median(np.abs(steps))) / math.sqrt(2))
 
 
+def autocorrelation(values: NDArray[np.float64]) -> float:
+    """Return how much alike runs in a row are besides the level of a series: r at lag 1, 0 to 0.8.
+
+    It is that of the distances from a running median, so that changes of the level hardly count.
+    """
+    if values.size < FEWEST_RUNS:
+        return 0.0
+    around = values - _running_median(values, min(_WINDOW, values.size - 1) // 2)
+    # Clipped at one standard deviation, since a level of few runs is far from the median.
+    most = _NORMAL * float(np.median(np.abs(around)))
+    around = np.clip(around, -most, most)
+    squares = float(np.sum(around**2))
+    if squares == 0:
+        return 0.0
+    # Of independent runs the estimate is about -2 / window in the mean: their median is their own.
+    found = float(np.sum(around[1:] * around[:-1])) / squares + 2 / _WINDOW
+    return min(max(found, 0.0), _LARGEST_AUTOCORRELATION)
+
+
 def change_points(values: NDArray[np.float64], least: float = 0.0) -> list[int]:
     """Return the indices of the first runs of new levels.
 
@@ -49,7 +71,9 @@ def change_points(values: NDArray[np.float64], least: float = 0.0) -> list[int]:
     """
     skipped = max(0, values.size - MOST_RUNS)
     values = values[skipped:]
-    deviation = spread(values, least)
+    alike = autocorrelation(values)
+    # Neighbours that are alike differ by less than the level wanders.
+    deviation = spread(values, least) * math.sqrt(1 + alike) / (1 - alike)
     if values.size < FEWEST_RUNS or deviation <= 0:
         return []
     ruptures = library()
@@ -73,7 +97,12 @@ def library() -> Any:  # noqa: ANN401 - a module
 
 def _without_outliers(scaled: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the series with single outlying runs moved towards their neighbours."""
-    padded = np.pad(scaled, _NEIGHBOURS, mode="reflect")
-    windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * _NEIGHBOURS + 1)
-    middle = np.median(windows, axis=1)
+    middle = _running_median(scaled, _NEIGHBOURS)
     return np.clip(scaled, middle - _OUTLIER, middle + _OUTLIER)
+
+
+def _running_median(values: NDArray[np.float64], reach: int) -> NDArray[np.float64]:
+    """Return the median of each value and of so many on either side, (values,)."""
+    padded = np.pad(values, reach, mode="reflect")
+    windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * reach + 1)
+    return np.asarray(np.median(windows, axis=1), dtype=np.float64)

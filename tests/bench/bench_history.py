@@ -3,6 +3,7 @@
     python tests/bench/bench_history.py find --histories 20
     python tests/bench/bench_history.py find --histories 20 --otava /tmp/otava/bin/python
     python tests/bench/bench_history.py outliers --histories 30
+    python tests/bench/bench_history.py alike --histories 10
     python tests/bench/bench_history.py page --out trend.html
     python tests/bench/bench_history.py scale --runs 100000
 
@@ -20,6 +21,9 @@ The further run has half of the night's difference in common with the first.
 
 `outliers` prints how often the alarm is false, and finds a slowdown, where outlying runs are kept
 in the level and where they are left out.
+
+`alike` prints how often the trend is false, and finds steps of 3 and 5 %, where each night is
+partly as the one before.
 
 `scale` fills stores and times `add`, and the command `history trend` of the last 180 days.
 """
@@ -381,6 +385,48 @@ def outliers(histories: int, nights: Sequence[str]) -> None:
                 f"| {kind} | {words} | {100 * false / of:.2f} ({false} of {of})"
                 f" | {hits} of {histories} |"
             )
+
+
+def alike(seed: int, nights: int, correlation: float) -> tuple[int, bool, bool]:
+    """Return how many change points of a history are false, and whether its two steps are found.
+
+    Nights differ by 1 %, with this autocorrelation. The first cell has a step of 3 % in the middle,
+    the second one of 5 %.
+    """
+    rng = random.Random(seed + 1000 * nights)  # noqa: S311 - a simulation
+    around = [rng.gauss(0, 0.01) for _ in CELLS]
+    rows: list[Row] = []
+    for night in range(nights):
+        for place, cell in enumerate(CELLS):
+            own = rng.gauss(0, 0.01 * math.sqrt(1 - correlation**2))
+            around[place] = correlation * around[place] + own
+            step = math.log((1.03, 1.05)[place]) if place < 2 and night >= nights // 2 else 0.0
+            mean = math.log(cell.ratio) + around[place] + step + rng.gauss(0, 0.003)
+            made = row(
+                cell, night, MACHINES[0][0], mean=mean, error=0.003, place=place, again=False
+            )
+            rows.append(msgspec.structs.replace(made, conditions="{}", version="1"))
+    points = [point.row for one in series.series_of(rows) for point in one.change_points]
+    near = [one.place for one in points if abs(night_of(one) - nights // 2) <= NEAR]
+    return len(points) - len({0, 1} & set(near)), 0 in near, 1 in near
+
+
+@main.command(name="alike")
+@click.option("--histories", default=10, show_default=True)
+def alike_nights(histories: int) -> None:
+    """Print what the trend finds where nights in a row are alike."""
+    click.echo(
+        "| nights | autocorrelation | histories with a false one | false | 3 % | 5 % found |"
+    )
+    click.echo("|---:|---:|---:|---:|---:|---:|")
+    for nights, correlation in ((20, 0), (20, 0.5), (60, 0), (60, 0.3), (60, 0.5), (60, 0.7),
+                                (120, 0.5)):  # fmt: skip
+        each = [alike(seed, nights, correlation) for seed in range(histories)]
+        false, *hits = ([one[n] for one in each] for n in range(3))
+        click.echo(
+            f"| {nights} | {correlation} | {sum(map(bool, false))} of {histories} | {sum(false)}"
+            f" | {sum(hits[0])} | {sum(hits[1])} |"
+        )
 
 
 @main.command()

@@ -10,6 +10,7 @@ import random
 import shutil
 import signal
 import stat
+import statistics
 import struct
 import subprocess
 import sys
@@ -831,6 +832,43 @@ def test_one_night_with_an_outlier_is_no_change_point() -> None:
     ratios[15] = 3.0
     (one,) = series.series_of(nights(ratios))
     assert one.change_points == ()
+
+
+def alike(count: int, *, seed: int, correlation: float = 0.5) -> list[float]:
+    """Return log-ratios of nights of which each is partly as the one before; they differ by 1 %."""
+    rng = random.Random(seed)  # noqa: S311 - a simulation
+    found = [rng.gauss(0, 0.01)]
+    for _ in range(count - 1):
+        own = rng.gauss(0, 0.01 * math.sqrt(1 - correlation**2))
+        found.append(correlation * found[-1] + own)
+    return found
+
+
+def test_a_steady_series_whose_nights_are_alike_has_hardly_a_change_point() -> None:
+    every = [nights([math.exp(one) for one in alike(60, seed=seed)]) for seed in range(20)]
+    found = [len(series.series_of(rows)[0].change_points) for rows in every]
+    assert sum(found) <= 2, "about twenty where nights count as independent"
+
+
+def test_a_step_is_found_among_nights_that_are_alike() -> None:
+    for seed in range(5):
+        around = alike(60, seed=seed)
+        ratios = [math.exp(one) * (1.06 if n >= 30 else 1.0) for n, one in enumerate(around)]
+        (one,) = series.series_of(nights(ratios))
+        assert any(abs(one.rows.index(point.row) - 30) <= 2 for point in one.change_points)
+
+
+@pytest.mark.parametrize(
+    ("correlation", "low", "high"), [(0.0, 0.0, 0.25), (0.5, 0.3, 0.7), (0.9, 0.4, 0.8)]
+)
+def test_the_autocorrelation_is_of_nights_and_not_of_their_level(
+    correlation: float, low: float, high: float
+) -> None:
+    for step in (0.0, 0.5):
+        values = [np.array(alike(400, seed=n, correlation=correlation)) for n in range(5)]
+        found = [stats.autocorrelation(one + step * (np.arange(400) >= 200)) for one in values]
+        assert low <= statistics.fmean(found) <= high
+    assert stats.autocorrelation(np.ones(20)) == 0.0
 
 
 def test_a_short_series_has_no_change_points() -> None:
