@@ -427,9 +427,11 @@ def test_undecided_cells_are_shown_with_what_settles_them(summary: Summary) -> N
 def test_names_that_end_in_an_x_are_shown_as_they_are(summary: Summary) -> None:
     cell = summary["answers"]["open_cells"][0]
     cell.update(target="distrobox", command="")
-    cell["sentence"] = f"distrobox at {cell['workload']} takes 1.06x to 1.09x native's time."
+    cell["sentence"] = (
+        f"distrobox at {cell['workload']} takes 1.06x to 1.09x, up to 1.09x, native's time."
+    )
     sentences = [one.sentence for one in shown(UNDECIDED, summary).never]
-    wanted = f"distrobox at {cell['workload']} takes 1.06x to 1.09x native's time."
+    wanted = f"distrobox at {cell['workload']} takes 1.06x to 1.09x, up to 1.09x, native's time."
     assert (
         wanted.replace("6x", "6\N{MULTIPLICATION SIGN}").replace("9x", "9\N{MULTIPLICATION SIGN}")
         in sentences

@@ -14,7 +14,7 @@ from isobench.report.sections.section import Section
 from isobench.report.signs import TIMES
 from isobench.storage.schema import OpenCell
 
-_RATIO: Final = re.compile(r"(?<= )([\d.,]+)x(?= )")
+_RATIO: Final = re.compile(r"(?<= )([\d.,]+)x(?=[ ,])")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
