@@ -460,9 +460,10 @@ class _Session:
         deadline = time.monotonic() + timeout / SECOND
         self.machine.output()  # discards what an earlier program may have left
         self.machine.redirect_output(command.on_output)
-        self.machine.send(_instance.request(command))
+        # Before the request: another thread reads the answer, which may be there at once.
         if command.on_stdin is not None:
             command.on_stdin(lambda data: self.machine.send(agent_request.input_line(data)))
+        self.machine.send(_instance.request(command))
         # A mark has the exit code: the exit code of the kernel's own process does not carry it.
         done = _serial.wait_for_exit(self.machine, deadline)
         if done.exit_code is not None:
