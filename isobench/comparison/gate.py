@@ -62,7 +62,7 @@ def _confirmed(change: Change, again: Change) -> Change:
     if again.status is change.status:
         return replace(change, confirmed=True)
     if again.status is Status.UNPROVEN:
-        return replace(change, doubts=(*change.doubts, _untold(again)))
+        return replace(change, doubts=(*change.doubts, _unjudged(again)))
     interval = again.interval()
     seen = "nothing" if interval is None else interval_text(interval.ends)
     doubt = Doubt(
@@ -78,11 +78,11 @@ def _confirmed(change: Change, again: Change) -> Change:
     )
 
 
-def _untold(again: Change) -> Doubt:
+def _unjudged(again: Change) -> Doubt:
     """Return the doubt that a further run has no verdict, and so shows neither."""
     reasons = [doubt.detail for doubt in again.doubts if doubt.blocks]
     return Doubt(
-        code="not-told",
+        code="confirmation-unproven",
         detail=f"the further run could not tell: {'; '.join(reasons) or 'it has too few blocks'}",
         advice="measure HEAD again, and confirm with that run",
     )

@@ -50,7 +50,7 @@ def test_a_further_run_that_cannot_tell_leaves_it_suspected(
     made = compared(make_run({SIEVE: 1.0}), make_run({SIEVE: 1.3}), confirmation=again)
     found = cell(made)
     assert (found["standing"], found["confirmed"]) == ("regression", None)
-    assert found["doubt_codes"] == ["not-told"]
+    assert found["doubt_codes"] == ["confirmation-unproven"]
     assert reason in found["doubts"][0]
     assert "could not tell" in view.headline(made)
 

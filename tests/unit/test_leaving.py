@@ -65,7 +65,7 @@ def test_a_near_native_cell_with_a_slow_block_stays(
     """Its trimmed mean does not show the block; its verdict at the end is its own."""
     slow = [a_sample(4, *SIEVE, 5 * 10**8, iteration=one) for one in range(3, 9)]
     found = run(synthetic, {SIEVE: 1.0}, blocks=12, samples=slow)
-    assert found.statuses[WORKLOAD, BOX] is Status.NEAR_NATIVE
+    assert found.verdicts[WORKLOAD, BOX].status is Status.NEAR_NATIVE
     assert found.leaving(0.2) == []
 
 

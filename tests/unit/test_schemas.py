@@ -71,13 +71,18 @@ def with_(path: Path, name: str, change: Callable[[Any], None]) -> Path:
 
 def test_text_of_every_file_is_cleaned_where_it_is_read(synthetic: Write) -> None:
     path = synthetic(states={"box": {"version": HOSTILE, "starts": {HOSTILE: HOSTILE}}})
-    with_(path, "run.json", lambda run: run.update(machine=HOSTILE, host={HOSTILE: HOSTILE}))
+    with_(
+        path,
+        "run.json",
+        lambda run: run.update(machine=HOSTILE, host=run["host"] | {HOSTILE: HOSTILE}),
+    )
     gap = {"kind": "gap", "block": 15, "target": "box", "workload": "cpu.sieve"}
     gap["cause"] = "failed"
     with (path / "records.jsonl").open("a") as file:
         file.write(json.dumps(gap | {"detail": HOSTILE, "hint": HOSTILE}) + "\n")
     run = reader.load(path)
-    assert (run.metadata.machine, run.metadata.host) == (SHOWN, {SHOWN: SHOWN})
+    assert (run.metadata.machine, run.metadata.host[SHOWN]) == (SHOWN, SHOWN)
+    assert HOSTILE not in run.metadata.host
     state = run.states["box"]  # type: ignore[index] - a name is a text
     assert (state.version, state.starts) == (SHOWN, {SHOWN: SHOWN})
     assert [(one.detail, one.hint) for one in run.gaps] == [(SHOWN, SHOWN)]

@@ -11,6 +11,7 @@ import pytest
 
 from isobench.config import parameters
 from isobench.config.options import QUICK, RunOptions
+from isobench.evidence import host
 from isobench.model import Clock, Evidence, Gap, Sample, Scope, Visit, bounds
 from isobench.model.cleaning import LONGEST
 from isobench.model.errors import UsageError
@@ -154,7 +155,7 @@ def test_the_bounds_of_options_are_those_of_the_file() -> None:
     ):
         made = RunMetadata(
             schema_version=1, reference=TargetName("native"), seed=options.seed,
-            margin=options.margin, budget_seconds=options.budget,
+            margin=options.margin, budget_seconds=options.budget, host=host.describe(Path()),
         )  # fmt: skip
         assert reader.as_read_again(made).seed == options.seed
 
