@@ -8,7 +8,7 @@ import msgspec
 
 from isobench.model import Work
 from isobench.model.units import TargetName, WorkloadName
-from isobench.storage import forms
+from isobench.storage import forms, reader
 from isobench.storage.schema import (
     CheckedExpectation,
     RunMetadata,
@@ -44,7 +44,7 @@ def run(about: Mapping[str, Any]) -> dict[str, Any]:
 def plan(about: Mapping[str, Any]) -> dict[str, Any]:
     """Return plan.json."""
     made = {"schedule": "blocks", "expensive": [], "blocks_per_session": {}, **about}
-    made["expensive"] = made.pop("dear", made["expensive"])
+    made["expensive"] = made.pop(reader._OLD_EXPENSIVE, made["expensive"])
     return {**made, "work": [_filled(_WORK, one) for one in made["work"]]}
 
 

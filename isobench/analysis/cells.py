@@ -694,9 +694,7 @@ class Analysis:
         if estimate is None or not self._is_known(workload, target, estimate.interval):
             return False
         ratios = self.log_ratios(workload, target)
-        judged = self._judged(
-            workload, (target,), estimate, margin=self.margin, log_ratios=ratios
-        )  # fmt: skip
+        judged = self._judged(workload, (target,), estimate, margin=self.margin, log_ratios=ratios)
         if judged.status in _OPEN:
             return False
         # Whether slow blocks are rare or a quarter is not seen from a few that are fast.

@@ -282,17 +282,17 @@ class _Asked:
         """Return the verdict at the claim's margin, that margin, and blocks that would decide."""
         margin = self._margin(claim)
         usual = self._is_usual(claim)
-        # A cell that left early was looked at often: no level below that of its leaving holds.
-        least = self._analysis.level(cell.workload, cell.target, reference)
         compares = claim.kind in _COMPARING
         if not compares or (usual and reference == self._analysis.reference):
             return cell.verdict, self._analysis.margin, cell.needed
+        # A cell that left early was looked at often: no level below that of its leaving holds.
+        least = self._analysis.level(cell.workload, cell.target, reference)
         found = self._analysis.contrast(
             cell.workload,
             cell.target,
             reference=reference,
             margin=margin,
-            level=least if claim.level == _USUAL else max(least, 2 * claim.level - 1),
+            level=max(least, 2 * claim.level - 1),
         )
         return None if found is None else (found[0], margin, found[1])
 

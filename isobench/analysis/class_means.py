@@ -151,6 +151,7 @@ def _class_mean(
         estimate = _estimate(analysis, means, sessions, off)
     needed = None if estimate is None else stats.blocks_needed(estimate, margin=analysis.margin)
     own = [analysis.verdicts[name, target] for name in names]
+    log_ratios = means.to_numpy(float)
     judged = verdict.judge(
         target=target,
         workload=WorkloadName(group),
@@ -163,14 +164,14 @@ def _class_mean(
         blocks_needed=needed,
         host=_unseen(analysis, names, target),
         is_short=analysis.is_short(means.index.size),
-        log_ratios=means.to_numpy(float),
+        log_ratios=log_ratios,
     )
     near = judged.status is Status.NEAR_NATIVE
     open_question = judged.status in (Status.INCONCLUSIVE, Status.UNPROVEN)
     return dataclasses.replace(
         nothing,
         verdict=judged,
-        log_ratios=means.to_numpy(float),
+        log_ratios=log_ratios,
         sessions=int(np.unique(sessions).size),
         needed=needed if open_question else None,
         unlike=tuple(one.workload for one in own if near and one.status in _UNLIKE),

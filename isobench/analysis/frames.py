@@ -323,7 +323,7 @@ class Frames:
         mine = mine[mine["metric"].str.startswith("fact.")]
         for metric, value in mine.groupby("metric")["value"].max().items():
             name = str(metric).removeprefix("fact.")
-            if name not in facts or facts[name] is not None:
+            if facts.get(name, 0) is not None:
                 facts[name] = int(value)
         return facts
 

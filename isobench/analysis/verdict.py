@@ -127,9 +127,19 @@ def unseen(status: Status, log_ratios: NDArray[np.float64], margin: float) -> ND
     return stats.slow_blocks(log_ratios, bound)
 
 
-def are_many(slow: NDArray[np.float64], blocks: int) -> bool:
-    """Return whether so many of these blocks are slow that an estimate without them misleads."""
-    return slow.size >= max(_FEWEST_SLOW, SLOW_SHARE * blocks)
+def slow_doubt(slow: NDArray[np.float64], blocks: int, *, than: str, advice: str) -> Doubt | None:
+    """Return the doubt that so many of the blocks are slow that an estimate without them misleads;
+    None: they are few. `slow` are their log-ratios, (slow,), to what `than` names.
+    """
+    if slow.size < max(_FEWEST_SLOW, SLOW_SHARE * blocks):
+        return None
+    return Doubt(
+        code="slow-blocks",
+        detail=f"{slow.size} of {blocks} blocks are {times_text(exp(float(slow.min())))} {than} or"
+        f" more, up to {times_text(exp(float(slow.max())))}, and the estimate leaves them out",
+        advice=advice,
+        blocks=True,
+    )
 
 
 # Doubts
@@ -143,16 +153,12 @@ def _slow_blocks(
     """
     if log_ratios is None or "#" in target:
         return None
-    slow, blocks = unseen(status, log_ratios, margin), log_ratios.size
-    if not are_many(slow, blocks):
-        return None
-    return Doubt(
-        code="slow-blocks",
-        detail=f"{slow.size} of {blocks} blocks are {times_text(exp(float(slow.min())))} native or"
-        f" more, up to {times_text(exp(float(slow.max())))}, and the estimate leaves them out",
+    return slow_doubt(
+        unseen(status, log_ratios, margin),
+        log_ratios.size,
+        than="native",
         advice="find out what differs in these blocks: see the log-ratios and the maximum. Where"
         " the machine is the cause, measure again on a quieter one",
-        blocks=True,
     )
 
 

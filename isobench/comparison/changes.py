@@ -37,7 +37,7 @@ from isobench.comparison.sides import AnalysedSide, Cell
 from isobench.model import Doubt, Metric
 from isobench.model.errors import IncomparableError
 from isobench.model.units import LARGEST_EXPONENT, TargetName, WorkloadName
-from isobench.model.wording import percent_text, times_text
+from isobench.model.wording import percent_text
 from isobench.stats import Location
 from isobench.storage.reader import Run
 
@@ -268,7 +268,11 @@ def _around_median(side: AnalysedSide, cell: Cell) -> NDArray[np.float64]:
     """Return the block log-ratios of a side's runs, each less the median of its run: (blocks,)."""
     target, workload, metric = cell
     found = [analysis.log_ratios(workload, target) for analysis in side.by_metric(metric)]
-    return np.concatenate([one - np.median(one) for one in found if one.size] or [np.zeros(0)])
+    return np.concatenate([*map(_less_median, found), np.zeros(0)])
+
+
+def _less_median(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    return values - np.median(values) if values.size else values
 
 
 def _against(
@@ -284,18 +288,15 @@ def _against(
     # What they would add to the mean of all blocks.
     added = [own.sum() / max(1, side.size) for own, side in zip(slow, sides, strict=True)]
     place = int(added[1] > added[0])
-    is_unlike = added[place] >= _UNBALANCED * added[1 - place]
-    if not is_unlike or not verdict.are_many(slow[place], sides[place].size):
-        return {}
-    own, blocks = slow[place], sides[place].size
-    doubt = Doubt(
-        code="slow-blocks",
-        detail=f"{names[place]}: {own.size} of {blocks} blocks are"
-        f" {times_text(math.exp(float(own.min())))} the median or more, up to"
-        f" {times_text(math.exp(float(own.max())))}, and the estimate leaves them out",
+    found = verdict.slow_doubt(
+        slow[place],
+        sides[place].size,
+        than="the median",
         advice="find out what differs in these blocks: see the log-ratios of the runs",
-        blocks=True,
     )
+    if found is None or added[place] < _UNBALANCED * added[1 - place]:
+        return {}
+    doubt = replace(found, detail=f"{names[place]}: {found.detail}")
     # A regression stands, and so does an improvement on a BASE that is slow in some blocks.
     return dict.fromkeys((Status.SAME, Status.IMPROVEMENT)[: 1 + place], doubt)
 
@@ -365,8 +366,7 @@ def _between_target_cells(
     options: ComparisonOptions,
 ) -> Change:
     side = AnalysedSide(runs=(analysis,))
-    ratios = analysis.log_ratios(workload, head, base)
-    around = ratios - np.median(ratios) if ratios.size else ratios
+    around = _less_median(analysis.log_ratios(workload, head, base))
     metric = analysis.measured(workload)
     paired = analysis.estimate(workload, head, reference=base)
     few = None if paired is None else verdict.few_equal_counts(paired, metric)

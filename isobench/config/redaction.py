@@ -22,7 +22,7 @@ import re
 import urllib.parse
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import Enum
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -429,9 +429,23 @@ class _Redactor:
             found = found.replace(folder, f"{folder.rpartition('/')[0]}/{MARK}")
         found = _HOME.sub(rf"\1{MARK}", found)
         lowered = found.lower()
-        if names := [name for name in _names if name in lowered or name in found]:
-            return _name_in(names).sub(lambda match: MARK if match[1] else match[0], found)
+        if any(name in lowered or name in found for name in _names):
+            return self._name.sub(lambda match: MARK if match[1] else match[0], found)
         return found
+
+    @cached_property
+    def _name(self) -> re.Pattern[str]:
+        """The pattern of a name in a text, which is its group. It also takes what stays and may
+        have a name as a part: identifiers that are kept, and options.
+        """
+        kept = {one.lower() for one in _kept}
+        names = sorted(_names - kept, key=len, reverse=True)
+        around = [re.escape(one) for one in kept if any(name in one for name in names)]
+        whole = "|".join((*sorted(around, key=len, reverse=True), _OPTION))
+        parts = (_pattern_of(name) for name in names)
+        return re.compile(
+            rf"(?<![\w-])(?:{whole})(?![\w-])|({'|'.join(parts) or '(?!)'})", re.IGNORECASE
+        )
 
     def words(self, argv: Iterable[str]) -> list[str]:
         found: list[str] = []
@@ -491,20 +505,6 @@ class _Redactor:
         if value and isinstance(key, str) and is_secret_name(key) and not is_verdict:
             return self._left_out(value)
         return self.text(value)
-
-
-def _name_in(names: Iterable[str]) -> re.Pattern[str]:
-    """Return the pattern of names in a text: its group is one of them. It also takes what stays and
-    may have a name as a part: identifiers that are kept, and options.
-    """
-    kept = {one.lower() for one in _kept}
-    names = sorted({*names} - kept, key=len, reverse=True)
-    around = [re.escape(one) for one in kept if any(name in one for name in names)]
-    whole = "|".join((*sorted(around, key=len, reverse=True), _OPTION))
-    parts = (_pattern_of(name) for name in names)
-    return re.compile(
-        rf"(?<![\w-])(?:{whole})(?![\w-])|({'|'.join(parts) or '(?!)'})", re.IGNORECASE
-    )
 
 
 def _pattern_of(name: str) -> str:

@@ -303,9 +303,7 @@ class Store:
         """Return whether all rows of files are such as isobench writes. duckdb.Error: they have
         other columns, or cannot be read. UsageError: their texts are too long to be searched.
         """
-        if not _have_columns(database, files):
-            return False
-        if _is_swollen(database, files):
+        if not _have_columns(database, files) or _is_swollen(database, files):
             return False
         if _searched(database, files) > _MOST_TEXT:
             # One file alone may have what many rows share, which takes almost no room in it.

@@ -501,7 +501,7 @@ class Lifecycle:
             self.states_before = resumed.states
             runner.limits |= {name: state.limits for name, state in resumed.states.items()}
             runner.seen |= seen_before(resumed.states)
-            runner.seen_before = {
+            runner.evidence_before = {
                 # A machine may have been restarted meanwhile.
                 name: {fact.key: fact for fact in state.facts if fact.key != "kernel.boot_id"}
                 for name, state in resumed.states.items()

@@ -49,7 +49,7 @@ from isobench.run.proving import (
     Sink,
     TimedOutError,
     UnprovenError,
-    changed_text,
+    demand_same,
     gap,
     gap_of,
     gap_of_opening,
@@ -94,7 +94,7 @@ class Runner:
     """
     first_seen: dict[tuple[TargetName, str], Environment] = field(default_factory=dict)
     """The evidence of the first session of each target, by target and CPUs."""
-    seen_before: Mapping[TargetName, Mapping[str, Evidence]] = field(default_factory=dict)
+    evidence_before: Mapping[TargetName, Mapping[str, Evidence]] = field(default_factory=dict)
     """The evidence of the part of the run that is resumed, by target and key."""
     expensive: set[TargetName] = field(default_factory=set)
     """Targets that are slow to start: a visit starts only one instance of them."""
@@ -375,8 +375,8 @@ class Runner:
         steady = _STEADY - {"cpu.threads"} if context.cpus else _STEADY
         for fact in facts:
             before = kept.get(fact.key)
-            if before is not None and fact.key in steady and before.value != fact.value:
-                raise UnprovenError(changed_text(fact.key, before.value, fact.value))
+            if before is not None and fact.key in steady:
+                demand_same(fact.key, before.value, fact.value)
             # What was not visible once is not known of the cell.
             if before is not None and before.value is None:
                 continue
@@ -469,12 +469,11 @@ class Runner:
         """Compare a session with the first one. UnprovenError: it is not of the same target."""
         # The state of a target has one value of each fact: all blocks must have had that.
         key = (actual(context.visit.target), context.cpus)
-        earlier = {} if context.cpus else self.seen_before.get(key[0], {})
+        earlier = {} if context.cpus else self.evidence_before.get(key[0], {})
         first = self.first_seen.setdefault(key, Environment(facts={**now.facts, **earlier}))
         is_elsewhere = isinstance(target, Exclusive) and not target.exclusive
         for name in (*_STEADY_IN_SESSIONS, *(("kernel.boot_id",) if is_elsewhere else ())):
-            if first.value(name) != now.value(name):
-                raise UnprovenError(changed_text(name, first.value(name), now.value(name)))
+            demand_same(name, first.value(name), now.value(name))
 
     def open(self, context: Context, target: Target) -> contextlib.AbstractContextManager[Session]:
         """Return the context of a new session of a target, which `context` listens to."""

@@ -84,9 +84,12 @@ class Proof:
             raise UnprovenError(self.unmet, hint=self.hint)
 
 
-def changed_text(key: str, before: Fact, now: Fact) -> str:
-    """Return in words that a fact of a target differs from what it was before."""
-    return f"the target has changed during the run: {key} was {before!r} and is now {now!r}"
+def demand_same(key: str, before: Fact, now: Fact) -> None:
+    """Raise UnprovenError if a fact of a target differs from what it was before."""
+    if before != now:
+        raise UnprovenError(
+            f"the target has changed during the run: {key} was {before!r} and is now {now!r}"
+        )
 
 
 def log_name(label: TargetName) -> str:

@@ -354,11 +354,11 @@ class Rounds:
             for number, order in enumerate(orders):
                 if number in at:
                     for turn in {turn.label: turn for turn in (*before, *every.values())}.values():
-                        if not players[turn.process].is_over:
-                            players[turn.process].one_loop(turn)
+                        players[turn.process].one_loop(turn)
                 for turn in order:
-                    if not players[turn.process].is_over:
-                        players[turn.process].turn(turn, number)
+                    player = players[turn.process]
+                    if not player.is_over:
+                        player.turn(turn, number)
                 before = [*order]
 
     def _player(self, visit: Visit, work: Work, opened: OpenSession) -> _Player:

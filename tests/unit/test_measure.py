@@ -1341,7 +1341,7 @@ def test_a_resumed_run_holds_sessions_against_those_before_it(
     quiet_but(monkeypatch)
     made = runner(fake(scripts=said("_evidence", Script(facts=INSIDE | {"security.seccomp": "2"}))))
     before = Evidence(key="security.seccomp", value="0", source="")
-    made.seen_before = {BOX: {before.key: before}}
+    made.evidence_before = {BOX: {before.key: before}}
     reuse(made, 2, served=1)
     assert "security.seccomp was '0' and is now '2'" in gaps_of(made)[1].detail
 
