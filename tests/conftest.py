@@ -9,6 +9,7 @@ import contextlib
 import functools
 import os
 import shutil
+import signal
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -51,6 +52,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # A shell that starts the suite in the background lets it, and all programs that it starts,
+    # ignore Ctrl-C.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     distributions.ONLY.extend(name for name in config.getoption("--target").split(",") if name)
     if (source := config.getoption("--target-from")) is not None:
         site = Path(tempfile.mkdtemp(prefix="isobench-site-"))

@@ -411,20 +411,22 @@ class Analysis:
     ) -> Verdict:
         """Return the verdict on the first of these targets, with the doubts about all of them."""
         found = [doubt for name in sides for doubt in self.doubts(workload, name)]
+        subject, *others = sides
         return verdict.judge(
-            target=sides[0],
+            target=subject,
             workload=workload,
             metric=self.measured(workload),
             estimate=estimate,
             noise=self.noise.get(workload),
-            bias=self.biases.get(workload) if "#" not in sides[0] else None,
+            bias=self.biases.get(workload) if "#" not in subject else None,
             margin=margin,
             doubts=tuple(dict.fromkeys(found)),
             quick=self.quick,
             blocks_needed=needed,
-            host=self.host_check(workload, sides[0]),
+            host=self.host_check(workload, subject, *others),
             is_short=is_short,
             log_ratios=log_ratios,
+            than=others[0] if others else "native",
         )
 
     def share(
@@ -532,15 +534,23 @@ class Analysis:
         by_clock = self.measured(workload).is_clocked
         return (doubts.of_fact_by_clock(self.metric, off[0]),) if off and by_clock else ()
 
-    def host_check(self, workload: WorkloadName, target: TargetName) -> HostCheck | None:
-        """Return what the host's clock shows of a cell's times; None for starts, for counted
-        metrics and for the control, which is native itself.
+    def host_check(
+        self, workload: WorkloadName, target: TargetName, reference: TargetName | None = None
+    ) -> HostCheck | None:
+        """Return what the host's clock shows of a cell's times, compared with another target of the
+        run, by default native. None for starts, for counted metrics and for the control, which is
+        native itself.
         """
         if self.metric != TIME.name or actual(target) == self.reference:
             return None
+        other = reference or self.reference
         beside = partner(self.reference, target)
-        has_own = not self.frames.recorded(workload, beside).empty
-        return self.frames.host_check(workload, target, beside if has_own else self.reference)
+        if other == self.reference and not self.frames.recorded(workload, beside).empty:
+            other = beside
+        by_fastest = self._estimator(workload) is rounds.by_fastest and not {
+            *self._long(workload)
+        } & {target, other}
+        return self.frames.host_check(workload, target, other, by_fastest=by_fastest)
 
     def _session_doubts(self, workload: WorkloadName, target: TargetName) -> tuple[Doubt, ...]:
         sessions = self.sessions(workload, target)

@@ -255,6 +255,7 @@ class _Asked:
         estimate = verdict.estimate
         value, low, high = self._seconds(claim, cell)
         checked = (cell.target, cell.workload) not in self._wrong if cell.inside else None
+        host = self._analysis.host_check(cell.workload, cell.target, reference)
         return claiming.CellFacts(
             target=cell.target,
             technology=technology,
@@ -266,6 +267,7 @@ class _Asked:
             interval=estimate.interval if estimate else None,
             sided=estimate.interval if estimate else None,
             margin=margin,
+            seen=None if host is None else host.possible,
             value_seconds=value,
             lower_seconds=low,
             upper_seconds=high,

@@ -189,13 +189,22 @@ def _unseen(
     if not known:
         return None
     worst = min(known, key=lambda one: (not one.is_hidden, one.is_faster))
-    least = [0.0 if one is None else one.least for one in checks]
-    most = [math.inf if one is None else one.most for one in checks]
+    least, most = zip(*(_seen(analysis, name, target) for name in names), strict=True)
     return dataclasses.replace(
         worst,
         least=statistics.geometric_mean(least) if all(least) else 0.0,
         most=statistics.geometric_mean(most),
     )
+
+
+def _seen(analysis: Analysis, name: WorkloadName, target: TargetName) -> tuple[float, float]:
+    """Return the smallest and the largest ratio that is possible in a workload: what the host's
+    clock leaves, and where it shows nothing, what the payload's own times do.
+    """
+    check, estimate = analysis.host_check(name, target), analysis.verdicts[name, target].estimate
+    if check is not None and check.is_known:
+        return check.least, check.most
+    return (0.0, math.inf) if estimate is None else estimate.interval.ends
 
 
 def _inherited(own: Sequence[Verdict]) -> Iterator[Doubt]:

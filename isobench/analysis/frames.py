@@ -6,15 +6,17 @@ Nothing here compares targets: `cells` does.
 import functools
 import math
 import operator
-from typing import Final
+from collections.abc import Hashable, Mapping
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from isobench import stats
 from isobench.analysis.warmup import WarmupProfile, warmup_profile_of
 from isobench.evidence import clock, host_time
-from isobench.model import TIME, TURNS, Cause, Clock, Fact, Metric
+from isobench.model import FASTEST_TURNS, TIME, TURNS, Cause, Clock, Fact, Metric
 from isobench.model.plan import actual, is_partner
 from isobench.model.units import TargetName, Unit, WorkloadName
 from isobench.storage.reader import Run
@@ -40,7 +42,7 @@ class Frames:
         self._facts: dict[tuple[str, str], dict[str, Fact]] = {}
         self._warmup_profiles: dict[tuple[str, str], WarmupProfile | None] = {}
         self._turns: dict[tuple[str, str], dict[int, host_time.Turns]] = {}
-        self._host_checks: dict[tuple[str, str], host_time.HostCheck | None] = {}
+        self._host_checks: dict[tuple[str, str, str, bool], host_time.HostCheck | None] = {}
 
     @functools.cached_property
     def valid(self) -> pd.DataFrame:
@@ -220,25 +222,30 @@ class Frames:
         return found
 
     def host_check(
-        self, workload: WorkloadName, target: TargetName, native: TargetName
+        self, workload: WorkloadName, target: TargetName, reference: TargetName, *, by_fastest: bool
     ) -> host_time.HostCheck | None:
-        """Return what the host's times of turns show of a cell, compared with the reference beside
-        it (`native`); None where payloads did not take turns.
+        """Return what the host's times of turns show of a cell, compared with the `reference`
+        beside it: native, or another target. None where payloads did not take turns.
+
+        `by_fastest`: the ratio of the cell is that of its fastest turns, and so is the host's.
         """
-        if (workload, target) not in self._host_checks:
-            self._host_checks[workload, target] = self._host_check_of(workload, target, native)
-        return self._host_checks[workload, target]
+        key = (workload, target, reference, by_fastest)
+        if key not in self._host_checks:
+            self._host_checks[key] = self._host_check_of(
+                workload, target, reference, by_fastest=by_fastest
+            )
+        return self._host_checks[key]
 
     def _host_check_of(
-        self, workload: WorkloadName, target: TargetName, native: TargetName
+        self, workload: WorkloadName, target: TargetName, reference: TargetName, *, by_fastest: bool
     ) -> host_time.HostCheck | None:
-        own, others = (self.turns(workload, name) for name in (target, native))
+        own, others = (self.turns(workload, name) for name in (target, reference))
         blocks = sorted(own.keys() & others.keys())
         pairs = [(own[block], others[block]) for block in blocks]
         evened = (host_time.evened([turns[block] for block in blocks]) for turns in (own, others))
         compared = [*zip(*evened, strict=True)]
         shares = np.array([one.share / other.share for one, other in compared])
-        ratios = np.array([one.work / other.work for one, other in compared])
+        ratios = np.array(host_time.work_ratios(compared, by_fastest=by_fastest))
         wholes = np.array([one.reported / one.seen for one, _ in pairs])
         share, ratio, whole = (
             stats.estimate(np.log(found), level=host_time.LEVEL)
@@ -247,16 +254,19 @@ class Frames:
         if share is None or ratio is None or whole is None:
             return None
         is_known = host_time.is_known(pairs)
+        ways = [host_time.way(side) for side in zip(*pairs, strict=True)]
         return host_time.HostCheck(
             share=share.ratio,
             share_upper=share.interval.high,
             ratio_upper=ratio.interval.high,
             least=ratio.interval.low if is_known else 0.0,
             most=ratio.interval.high if is_known else math.inf,
-            way=host_time.way([one for one, _ in pairs]),
+            way=max(filter(math.isfinite, ways), default=math.inf),
             whole=whole.ratio,
             whole_lower=whole.interval.low,
             of_all=host_time.of_all(pairs),
+            hiding=hiding_blocks(shares) if is_known else 0,
+            blocks=len(pairs),
             is_known=is_known,
         )
 
@@ -287,14 +297,29 @@ class Frames:
                 payload = self.reference if is_partner(self.reference, target) else target
                 rest = self.by_block(workload, payload, host_time.SHORT_TURN)
                 reported, untimed = reported + untimed, pd.Series(0.0, index=reported.index)
-            return _turns_by_block(reported, seen["value"], seen["operations"], rest, untimed)
+            fastest = mine[mine["metric"] == FASTEST_TURNS].set_index("block")
+            return _turns_by_block(
+                {
+                    "reported": reported,
+                    "seen": seen["value"],
+                    "count": seen["operations"],
+                    "rest": rest,
+                    "untimed": untimed,
+                    "fastest": fastest["value"] / fastest["operations"],
+                }
+            )
         # A visit ends with its last iteration, and begins with a warm-up pass.
         spans = mine[mine["metric"] == "span.host"].groupby("block")["value"]
         warmup = mine[mine["metric"] == "warmup"].groupby("block")["value"].sum()
         # A program whose lines all arrive at once has a span of 0.
-        seen_all, counts = spans.sum().clip(lower=1.0), times.groupby("block").size()
-        none = pd.Series(0.0, index=seen_all.index)
-        return _turns_by_block(reported.add(warmup, fill_value=0.0), seen_all, counts, none, none)
+        return _turns_by_block(
+            {
+                "reported": reported.add(warmup, fill_value=0.0),
+                "seen": spans.sum().clip(lower=1.0),
+                "count": times.groupby("block").size(),
+                "rest": pd.Series(0.0, index=reported.index),
+            }
+        )
 
     @functools.cached_property
     def _untimed_share(self) -> dict[WorkloadName, float]:
@@ -342,27 +367,41 @@ class Frames:
         return len(ids) > 1
 
 
-def _turns_by_block(
-    reported: pd.Series,
-    seen: pd.Series,
-    counts: pd.Series,
-    rest: pd.Series,
-    untimed: pd.Series,
-) -> dict[int, host_time.Turns]:
-    """Return turns by block from columns by block; blocks without a time are left out."""
-    columns = {"reported": reported, "seen": seen, "count": counts, "rest": rest}
-    table = pd.DataFrame({**columns, "untimed": untimed})
+def hiding_blocks(shares: NDArray[np.float64]) -> int:
+    """Return in how many blocks a payload hides work: it reports less than `LEAST_SEEN` of it. 0
+    where they are few, and where about as many blocks differ as much in the other direction, as
+    stalls of the machine make them.
+
+    `shares` are the parts of the work that it reports, compared with native, (blocks,).
+    """
+    less = int(np.count_nonzero(shares < host_time.LEAST_SEEN))
+    more = int(np.count_nonzero(shares > 1 / host_time.LEAST_SEEN))
+    is_many = stats.are_many(less, shares.size) and stats.is_unbalanced(less, more)
+    return less if is_many else 0
+
+
+def _turns_by_block(columns: Mapping[str, pd.Series]) -> dict[int, host_time.Turns]:
+    """Return turns by block from columns by block, which have the names of their fields; blocks
+    without a time are left out.
+    """
+    table = pd.DataFrame(columns)
     table = table[(table["reported"] > 0) & (table["seen"] > 0) & (table["count"] > 0)]
     return {
         int(str(row["block"])): host_time.Turns(
             reported=float(row["reported"]),
             seen=float(row["seen"]),
             count=int(row["count"]),
-            rest=None if np.isnan(row["rest"]) else float(row["rest"]),
-            untimed=float(row["untimed"]),
+            rest=_known(row, "rest"),
+            untimed=float(row.get("untimed", 0.0)),
+            fastest=_known(row, "fastest"),
         )
         for row in table.rename_axis("block").reset_index().to_dict("records")
     }
+
+
+def _known(row: Mapping[Hashable, Any], name: str) -> float | None:
+    value = float(row.get(name, math.nan))
+    return None if math.isnan(value) else value
 
 
 def by_cell(frame: pd.DataFrame) -> dict[tuple[str, str], pd.DataFrame]:

@@ -11,13 +11,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from isobench.evidence.host_time import fastest_count
 from isobench.model.plan import is_partner, partner
 from isobench.model.units import TargetName
 
 TRIM: Final = 0.2
 """The share of rounds that is left out at each end of a block, of log(target / native)."""
-FASTEST: Final = 0.2
-"""The share of turns, the fastest of a target, that count where interruptions only add time."""
 _BITS: Final = 32
 """Of the number of a round; that of its block stands above."""
 _FEWEST: Final = 5
@@ -50,7 +49,7 @@ def by_fastest(target: Floats, native: Floats) -> float:
     matter of CPU shares and of chance, and not of the target's speed. The fastest turns of a block
     are those that nothing has interrupted.
     """
-    count = max(1, round(FASTEST * target.size))
+    count = fastest_count(target.size)
     fastest = (np.partition(own, count - 1)[:count] for own in (target, native))
     ours, others = (float(own.mean()) for own in fastest)
     return ours - others

@@ -22,11 +22,6 @@ FEW_BLOCKS: Final = "few-blocks"
 """The code of the doubt that a run has too few blocks for a ratio, and nothing else lacks."""
 ENOUGH_BLOCKS: Final = 10
 """So many blocks are advised where there are too few for a ratio."""
-# Of simulated cells without overhead and with stalls in 5 % of the blocks on either side, 1 to 11 %
-# have as many by chance (8 to 30 blocks).
-SLOW_SHARE: Final = 0.15
-"""So many of the blocks, and two at least, are slow where a target is near-native in the others."""
-_FEWEST_SLOW: Final = 2
 _ENOUGH: Final = f"measure more blocks: at least {ENOUGH_BLOCKS} (--blocks {ENOUGH_BLOCKS})"
 
 
@@ -58,6 +53,7 @@ def judge(
     host: HostCheck | None = None,
     is_short: bool = False,
     log_ratios: NDArray[np.float64] | None = None,
+    than: str = "native",
 ) -> Verdict:
     """Return what the estimate means at `margin` (a ratio: 1.05 is 5 %).
 
@@ -66,8 +62,8 @@ def judge(
     makes advice concrete. `host` is what the host's clock shows: without it "faster" stands on the
     target's own times. `is_short`: without an estimate, it is only blocks that lack, since each one
     of the run gave a ratio. `log_ratios` are those of the blocks, (blocks,): without them, slow
-    blocks that trimming leaves out are not looked at. The verdict carries the doubts given and
-    those found. ValueError: a margin that is not above 1.
+    blocks that trimming leaves out are not looked at. `than` names what it is compared with. The
+    verdict carries the doubts given and those found. ValueError: a margin that is not above 1.
     """
     if not margin > 1:
         message = f"a margin is a ratio above 1 (1.05 means 5 %), not {margin}"
@@ -75,7 +71,8 @@ def judge(
     found = [*doubts, *_obstacles(estimate, metric, quick=quick, is_short=is_short)]
     status = Status.UNPROVEN
     if estimate is not None and not any(doubt.blocks for doubt in found):
-        slow = _slow_blocks(target, _outcome(estimate.interval, margin), log_ratios, margin)
+        outcome = _outcome(estimate.interval, margin)
+        slow = _slow_blocks(target, outcome, log_ratios, margin, than=than)
         # More blocks settle what two estimators say, and not why some blocks are slow.
         asked = estimate if slow is None else dataclasses.replace(estimate, check=None)
         status, reasons = _weigh(asked, noise, bias, margin, blocks_needed)
@@ -88,7 +85,7 @@ def judge(
         ):
             status = Status.UNPROVEN
         if host is not None and _rests_on_payload(target, status, estimate, margin, host):
-            found.append(of_unseen_speed(host, status, estimate.interval, margin))
+            found.append(of_unseen_speed(host, status, estimate.interval, margin, than=than))
             status = Status.UNPROVEN
         if slow is not None:
             found.append(slow)
@@ -110,8 +107,8 @@ def _rests_on_payload(
     target: TargetName, status: Status, estimate: Estimate, margin: float, host: HostCheck
 ) -> bool:
     """Return whether the host has not seen what speaks for a target, or has seen otherwise."""
-    if status is Status.FASTER:
-        return not host.is_faster
+    if status is Status.FASTER and not host.is_faster:
+        return True
     # The control's program is native's: what it reports is not in question.
     if "#" in target:
         return False
@@ -131,7 +128,7 @@ def slow_doubt(slow: NDArray[np.float64], blocks: int, *, than: str, advice: str
     """Return the doubt that so many of the blocks are slow that an estimate without them misleads;
     None: they are few. `slow` are their log-ratios, (slow,), to what `than` names.
     """
-    if slow.size < max(_FEWEST_SLOW, SLOW_SHARE * blocks):
+    if not stats.are_many(slow.size, blocks):
         return None
     return Doubt(
         code="slow-blocks",
@@ -146,7 +143,12 @@ def slow_doubt(slow: NDArray[np.float64], blocks: int, *, than: str, advice: str
 
 
 def _slow_blocks(
-    target: TargetName, status: Status, log_ratios: NDArray[np.float64] | None, margin: float
+    target: TargetName,
+    status: Status,
+    log_ratios: NDArray[np.float64] | None,
+    margin: float,
+    *,
+    than: str,
 ) -> Doubt | None:
     """Return the doubt that a target is slow in so many blocks that its verdict leaves out too
     much; None: it is not, or it is native itself.
@@ -156,7 +158,7 @@ def _slow_blocks(
     return slow_doubt(
         unseen(status, log_ratios, margin),
         log_ratios.size,
-        than="native",
+        than=than,
         advice="find out what differs in these blocks: see the log-ratios and the maximum. Where"
         " the machine is the cause, measure again on a quieter one",
     )

@@ -62,6 +62,10 @@ class CellFacts:
     """Its two one-sided bounds at the claim's level, which decide the status."""
     margin: float = 1.05
     """The ratio above 1 that `status` was judged at."""
+    seen: tuple[float, float] | None = None
+    """The smallest and the largest `ratio` that the host's clock leaves possible; None: it shows
+    nothing.
+    """
     value_seconds: float | None = None
     """The median, or the claim's quantile, in seconds per operation or start."""
     upper_seconds: float | None = None
@@ -482,16 +486,19 @@ def _side_text(claim: Claim, side: str) -> str:
 def _side(claim: Claim, cell: CellFacts, side: str) -> tuple[ClaimStatus, float]:
     """Return the status of one bound, and the distance from its limit to the nearer end."""
     limit: float = getattr(claim, side)
+    is_upper = side.startswith("below")
+    is_seen = True
     if side.endswith("seconds"):
         low, high = cell.lower_seconds, cell.upper_seconds
     else:
         low, high = (cell.sided.low, cell.sided.high) if cell.sided else (None, None)
-    if side.startswith("above"):  # with the signs changed, "above" becomes "below"
+        is_seen = cell.seen is None or (cell.seen[0] < limit if is_upper else cell.seen[1] > limit)
+    if not is_upper:  # with the signs changed, "above" becomes "below"
         limit = -limit
         low, high = None if high is None else -high, None if low is None else -low
     room = limit - (limit if high is None else high)
     if high is not None and high < limit:
-        return _SUPPORTED, room
+        return (_SUPPORTED if is_seen else _INCONCLUSIVE), room
     # Refuting needs the other one-sided bound: a bound that is not shown is not yet refuted.
     refuted = low is not None and low >= limit
     return (_REFUTED if refuted else _INCONCLUSIVE), room

@@ -6,7 +6,7 @@ from typing import Final
 from isobench.evidence import cpu_share
 from isobench.evidence.clock import ClockCheck
 from isobench.evidence.host import MEMORY_FILESYSTEMS, filesystem_name
-from isobench.evidence.host_time import HostCheck
+from isobench.evidence.host_time import LEAST_SEEN, HostCheck
 from isobench.model import BlockHealth, Doubt, Fact, Interval, Status
 from isobench.model.wording import interval_text
 
@@ -177,13 +177,21 @@ def of_host_time(found: HostCheck | None) -> tuple[Doubt, ...]:
                 blocks=True,
             ),
         )
-    if found is None or not found.is_incomplete:
+    if found is None:
+        return ()
+    if found.is_incomplete:
+        detail = f"its payload reports {found.share:.0%} of the time that the host saw it work,"
+    elif found.hiding:
+        detail = (
+            f"in {found.hiding} of {found.blocks} blocks its payload reports less than"
+            f" {LEAST_SEEN:.0%} of the time that the host saw it work,"
+        )
+    else:
         return ()
     return (
         Doubt(
             code="host-time",
-            detail=f"its payload reports {found.share:.0%} of the time that the host saw it work,"
-            " compared with native",
+            detail=f"{detail} compared with native",
             advice="find out where the rest goes: the clock inside, or what runs between"
             " iterations",
             blocks=True,
@@ -191,12 +199,18 @@ def of_host_time(found: HostCheck | None) -> tuple[Doubt, ...]:
     )
 
 
-def of_unseen_speed(found: HostCheck, status: Status, interval: Interval, margin: float) -> Doubt:
-    """Return the doubt about a target that has this status by its own times alone."""
+def of_unseen_speed(
+    found: HostCheck, status: Status, interval: Interval, margin: float, *, than: str = "native"
+) -> Doubt:
+    """Return the doubt about a target that has this status by its own times alone. `than` names
+    what it is compared with.
+    """
+    advice = "a larger --min-time makes turns longer, and the host's times more exact"
     if found.excludes(status, interval, margin):
+        advice = "find out which of its turns take longer or shorter than its payload reports"
         bounds = interval_text((found.least, found.most))
         why = (
-            f"the host saw {bounds} times the time of native's work: the payload reports otherwise"
+            f"the host saw {bounds} times the time of {than}'s work: the payload reports otherwise"
         )
     elif not found.is_known:
         why = "the host sees too little of its work: only the payload reports how fast it is"
@@ -205,7 +219,7 @@ def of_unseen_speed(found: HostCheck, status: Status, interval: Interval, margin
     return Doubt(
         code="host-time",
         detail=why,
-        advice="a larger --min-time makes turns longer, and the host's times more exact",
+        advice=advice,
         blocks=True,
     )
 

@@ -19,6 +19,8 @@ ONE_LOOP: Final = "one-loop-turn"
 """The metric of the host's time of a turn of one loop, after the untimed pass of the others."""
 SHORT_TURN: Final = "short-turn"
 """The same in older runs: of one loop without an untimed pass, right after the warm-up."""
+FASTEST: Final = 0.2
+"""The share of turns, the fastest of a target, that count where interruptions only add time."""
 LONG_WAY: Final = 0.2
 """Where the lines of requests and answers take a larger share of the host's time, that time says
 nothing of the work.
@@ -76,6 +78,12 @@ class HostCheck:
     """The lower bound of this part."""
     of_all: float
     """The part of all turns of all blocks that the payload reports, compared with native."""
+    hiding: int
+    """The blocks in which the payload reports less than `LEAST_SEEN` of the work; 0 where these are
+    few, or may be stalls of the machine.
+    """
+    blocks: int
+    """The blocks that were compared."""
     is_known: bool
     """Whether the way of requests and answers is known and short. Otherwise the host's time says
     nothing of the work.
@@ -100,15 +108,21 @@ class HostCheck:
         return self.whole_lower > MOST_SHARE
 
     def excludes(self, status: Status, interval: Interval, margin: float) -> bool:
-        """Whether the host's clock excludes what a cell's interval means at `margin` (a ratio): the
-        target moves time from turns that count for the interval to others, or reports too much.
+        """Whether the host's clock excludes a cell's interval, or what it means at `margin` (a
+        ratio): a target moves time from turns that count for the interval to others, or reports too
+        much.
         """
-        if status is Status.NEAR_NATIVE:
-            return self.least > margin
-        return status is Status.SLOWER and (
-            self.most < math.pow(interval.low, SEEN_OF_SLOWNESS)
-            or self.least > interval.high / LEAST_SHARE
-        )
+        if status is Status.NEAR_NATIVE and self.least > margin:
+            return True
+        low = interval.low
+        lowest = math.pow(low, SEEN_OF_SLOWNESS) if low > 1 else low * LEAST_SHARE
+        return self.most < lowest or self.least > interval.high / LEAST_SHARE
+
+    @property
+    def possible(self) -> tuple[float, float]:
+        """The smallest and the largest ratio that the host's clock leaves possible."""
+        most = math.pow(self.most, 1 / SEEN_OF_SLOWNESS) if self.most > 1 else self.most
+        return self.least, most
 
     @property
     def is_faster(self) -> bool:
@@ -130,6 +144,8 @@ class Turns:
     """What the host saw of a turn without the work; None: unknown."""
     untimed: float = 0.0
     """What of all rests is no way, but passes that are not timed, by the payload's own times."""
+    fastest: float | None = None
+    """What the host saw of one of the fastest turns; None: unknown."""
 
     @property
     def _rests(self) -> float:
@@ -153,9 +169,33 @@ class Turns:
         return max(self.seen - self._rests, 1.0) / self.count
 
     @property
+    def fastest_work(self) -> float | None:
+        """The host's time of one of the fastest turns without the rest; None: unknown."""
+        return None if self.fastest is None else max(self.fastest - (self.rest or 0.0), 1.0)
+
+    @property
     def share(self) -> float:
         """The part of the work that the payload reports."""
         return self.reported / self.count / self.work
+
+
+def fastest_count(turns: int) -> int:
+    """Return how many of so many turns are the fastest ones; 1 at least."""
+    return max(1, round(FASTEST * turns))
+
+
+def work_ratios(pairs: Collection[tuple[Turns, Turns]], *, by_fastest: bool) -> list[float]:
+    """Return the ratio of the work that the host saw to that of the reference, by block.
+
+    `by_fastest`: of the fastest turns, where those of all blocks are known. On a busy machine
+    interruptions add to all turns of both sides, and such a ratio is closer to 1.
+    """
+    if by_fastest:
+        both = [(one.fastest_work, other.fastest_work) for one, other in pairs]
+        known = [one / other for one, other in both if one is not None and other is not None]
+        if len(known) == len(both):
+            return known
+    return [one.work / other.work for one, other in pairs]
 
 
 def is_known(pairs: Collection[tuple[Turns, Turns]]) -> bool:

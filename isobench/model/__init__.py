@@ -24,6 +24,7 @@ from isobench.model.isolation import (
 )
 from isobench.model.measurement import (
     FAILED_CAUSES,
+    FASTEST_TURNS,
     SESSION,
     TIME,
     TURNS,
@@ -70,6 +71,7 @@ from isobench.model.result import (
 
 __all__ = [
     "FAILED_CAUSES",
+    "FASTEST_TURNS",
     "FEW_CODES",
     "MACHINES",
     "SESSION",

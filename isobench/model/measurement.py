@@ -74,6 +74,8 @@ SESSION: Final = WorkloadName("session")
 """The workload of a gap of a session that could not be closed: what was measured in it counts."""
 TURNS: Final = "turns"
 """The metric of the host's time of all turns of a visit; its operations are their number."""
+FASTEST_TURNS: Final = "fastest-turns"
+"""The same of the fastest turns of a visit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

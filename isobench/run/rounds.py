@@ -14,7 +14,19 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from isobench.evidence import host_time
-from isobench.model import TURNS, Block, Clock, Gap, Record, Sample, Scope, Visit, Work, Workload
+from isobench.model import (
+    FASTEST_TURNS,
+    TURNS,
+    Block,
+    Clock,
+    Gap,
+    Record,
+    Sample,
+    Scope,
+    Visit,
+    Work,
+    Workload,
+)
 from isobench.model.plan import actual
 from isobench.model.units import Nanoseconds, TargetName, WorkloadName
 from isobench.payload import wire
@@ -211,7 +223,9 @@ class _Waiter(_Player):
                 yield replace(self.runner.pass_of(visit, iteration, asked.round), at=asked.at)
 
     def _host_samples(self) -> Iterator[Record]:
-        """Yield what the host saw of the turns: their times, and that of a turn of one loop."""
+        """Yield what the host saw of the turns: the times of all and of the fastest, and that of a
+        turn of one loop.
+        """
         for label in dict.fromkeys(one.label for one in self.done):
             mine = [one for one in self.done if one.label == label]
             turns = [one.taken for one in mine if one.round is not None and one.round >= 0]
@@ -220,6 +234,14 @@ class _Waiter(_Player):
             visit = replace(self.visit, target=label)
             yield self.runner.sample(
                 visit, TURNS, sum(turns), operations=len(turns), clock=Clock.HOST
+            )
+            fastest = sorted(turns)[: host_time.fastest_count(len(turns))]
+            yield self.runner.sample(
+                visit,
+                FASTEST_TURNS,
+                sum(fastest),
+                operations=len(fastest),
+                clock=Clock.HOST,
             )
             if short := [one.taken for one in mine if one.round is None]:
                 yield self.runner.sample(visit, host_time.ONE_LOOP, min(short), clock=Clock.HOST)

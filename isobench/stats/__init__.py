@@ -40,6 +40,8 @@ from isobench.stats.ratio import (
 from isobench.stats.share import Share, share
 from isobench.stats.tails import (
     Tails,
+    are_many,
+    is_unbalanced,
     outlying_blocks,
     quantile_lower,
     quantile_upper,
@@ -59,6 +61,7 @@ __all__ = [
     "Location",
     "Share",
     "Tails",
+    "are_many",
     "autocorrelation",
     "averaged",
     "beside_history",
@@ -75,6 +78,7 @@ __all__ = [
     "half_width",
     "holm",
     "inflations",
+    "is_unbalanced",
     "locate",
     "locations",
     "narrow",

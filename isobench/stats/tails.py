@@ -12,6 +12,10 @@ from isobench.stats.special import special
 CONFIDENCE: Final = 0.95
 _UNBALANCED: Final = 2
 """So many times as many blocks are slow as fast where the target is slow, and not the machine."""
+# Of simulated cells without overhead and with stalls in 5 % of the blocks on either side, 1 to 11 %
+# have as many slow blocks by chance (8 to 30 blocks).
+_MANY: Final = 0.15
+_FEWEST: Final = 2
 _FEWEST_BEYOND: Final = 1
 """So many values at least lie beyond a quantile that is reported."""
 OUTLYING: Final = 5.0
@@ -138,7 +142,19 @@ def slow_blocks(log_ratios: NDArray[np.float64], bound: float) -> NDArray[np.flo
     middle = float(np.median(log_ratios)) if log_ratios.size else 0.0
     slow = log_ratios[far & (log_ratios > max(bound, middle))]
     fast = int(np.count_nonzero(far & (log_ratios < middle)))
-    return slow if slow.size >= _UNBALANCED * fast else slow[:0]
+    return slow if is_unbalanced(slow.size, fast) else slow[:0]
+
+
+def is_unbalanced(one: int, other: int) -> bool:
+    """Return whether blocks that differ in one direction are no stalls of the machine, which would
+    make as many differ in the other.
+    """
+    return one >= _UNBALANCED * other
+
+
+def are_many(unusual: int, blocks: int) -> bool:
+    """Return whether so many of the blocks are unusual that an estimate without them misleads."""
+    return unusual >= max(_FEWEST, _MANY * blocks)
 
 
 def _rank(count: int, quantile: float, confidence: float) -> int | None:

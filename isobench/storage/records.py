@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from isobench.model import SESSION, TURNS, Cause, Clock, Gap, Leaving
+from isobench.model import FASTEST_TURNS, SESSION, TURNS, Cause, Clock, Gap, Leaving
 from isobench.model.bounds import LARGEST, MOST_BLOCKS, MOST_NANOSECONDS, MOST_SECONDS
 from isobench.model.cleaning import cleaned, is_name
 from isobench.model.units import TargetName, Unit, WorkloadName
@@ -480,6 +480,12 @@ class Reader:
         times = frame[columns["metric"] == metrics.index("time")].groupby(keys, sort=False)
         wrong = seen["operations"] != times.size().reindex(seen.index, fill_value=0)
         self._add_incomplete(seen["line"][wrong], "times of its turns are missing")
+        if FASTEST_TURNS in metrics:
+            fastest = frame[columns["metric"] == metrics.index(FASTEST_TURNS)].set_index(keys)
+            without = ~seen.index.isin(fastest.index)
+            self._add_incomplete(
+                seen["line"][without], "the host's time of its fastest turns is missing"
+            )
         # The trial has no rounds. Other programs do not wait for their turns.
         first = times["line"].first().drop(index=0, level="block", errors="ignore")
         waits = first.index.droplevel("block").isin(seen.index.droplevel("block"))

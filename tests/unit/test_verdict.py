@@ -169,6 +169,8 @@ def test_the_control_faster_than_its_twin_is_no_finding_about_isolation() -> Non
         ((4.8, 5.2), (5.7, 15.4), True, SLOWER),
         ((4.8, 5.2), (6.0, 16.0), True, UNPROVEN),
         ((4.8, 5.2), (19.0, 42.0), True, UNPROVEN),
+        ((0.4, 0.5), (0.52, 0.6), True, FASTER),
+        ((0.4, 0.5), (0.6, 0.7), True, UNPROVEN),
     ],
 )
 def test_no_verdict_contradicts_what_the_host_saw(
@@ -185,11 +187,14 @@ def test_no_verdict_contradicts_what_the_host_saw(
         whole=0.8,
         whole_lower=0.75,
         of_all=1.0,
+        hiding=0,
+        blocks=10,
         is_known=is_known,
     )
     verdict = judged(estimated(*interval), host=host)
     assert verdict.status is status
-    assert codes(verdict) == (["host-time"] if status is UNPROVEN else [])
+    others = ["faster-than-native"] if status is FASTER else []
+    assert codes(verdict) == (["host-time"] if status is UNPROVEN else others)
     if status is UNPROVEN:
         doubt = only_doubt(verdict)
         assert doubt.blocks

@@ -1,0 +1,158 @@
+"""What payloads report of their turns, against what the host saw of them: of a target and native,
+and of two targets.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from isobench.analysis import summary
+from isobench.analysis.cells import Analysis
+from isobench.analysis.frames import hiding_blocks
+from isobench.claims import load
+from isobench.comparison.changes import compare, compare_targets
+from isobench.comparison.result import ComparisonOptions
+from isobench.comparison.result import Status as Standing
+from isobench.evidence.host_time import ONE_LOOP
+from isobench.model import TURNS, Clock, Sample, Schedule, Status
+from isobench.model.units import TargetName, WorkloadName
+from isobench.storage import reader
+from tests.unit.conftest import BASE_SECONDS, ITERATIONS, OPERATIONS, Synthetic, sample
+
+SIEVE = WorkloadName("cpu.sieve")
+TURN = BASE_SECONDS * OPERATIONS * 1e9
+WAY = 0.02 * TURN
+
+
+@dataclass(kw_only=True)
+class InTurns(Synthetic):
+    """A run whose payloads took turns, of which the host saw as much as they report or more."""
+
+    more: Mapping[str, float] = field(default_factory=dict)
+    """target -> how many times what it reports the host saw; 1 where nothing is said."""
+    some: frozenset[int] = frozenset(range(100))
+    """The blocks in which it saw more."""
+    schedule: Schedule = Schedule.ROUNDS
+
+    def _samples(self) -> Iterable[Sample]:
+        reported: dict[tuple[int, str], float] = defaultdict(float)
+        for each in super()._samples():
+            reported[each.block, each.target] += each.value
+            yield each
+        for (block, target), value in reported.items():
+            times = self.more.get(target, 1.0) if block in self.some else 1.0
+            seen = round(value * times + ITERATIONS * WAY)
+            host = Clock.HOST
+            yield sample(
+                block, target, SIEVE, seen, metric=TURNS, operations=ITERATIONS, clock=host
+            )
+            yield sample(block, target, SIEVE, round(WAY), metric=ONE_LOOP, clock=host)
+
+
+def written(path: Path, ratios: Mapping[str, float], seed: int = 1, **more: object) -> Path:
+    cells = {(target, SIEVE): ratio for target, ratio in ratios.items()}
+    about = {"id": f"2024010{seed}T030405Z-abcdef"}
+    return InTurns(ratios=cells, seed=seed, about=about, **more).write(path)  # type: ignore[arg-type]
+
+
+def analysed(path: Path, ratios: Mapping[str, float], **more: object) -> Analysis:
+    return Analysis(reader.load(written(path, ratios, **more)))  # type: ignore[arg-type]
+
+
+def against(analysis: Analysis, target: str, reference: str) -> tuple[Status, set[str]]:
+    found = analysis.contrast(SIEVE, TargetName(target), reference=TargetName(reference))
+    assert found is not None
+    return found[0].status, {doubt.code for doubt in found[0].doubts if doubt.blocks}
+
+
+def test_honest_targets_are_compared_with_each_other(tmp_path: Path) -> None:
+    found = analysed(tmp_path / "run", {"three": 3.0, "also": 3.0, "five": 5.0})
+    assert against(found, "three", "also") == (Status.NEAR_NATIVE, set())
+    assert against(found, "three", "five") == (Status.FASTER, set())
+    assert against(found, "five", "three") == (Status.SLOWER, set())
+
+
+def test_what_is_compared_with_a_target_that_lies_is_unproven(tmp_path: Path) -> None:
+    # It takes three times as long as native too, and reports half of that.
+    found = analysed(tmp_path / "run", {"three": 3.0, "half": 1.5, "liar": 1.5}, more={"liar": 2.0})
+    for pair in (("three", "liar"), ("half", "liar"), ("liar", "three"), ("liar", "half")):
+        status, codes = against(found, *pair)
+        assert (status, codes) == (Status.UNPROVEN, {"host-time"}), pair
+
+
+CLAIMS = """
+[[claims]]
+id = "below"
+quote = "It takes less than 1.7 times as long."
+kind = "bound"
+targets = ["box"]
+workloads = ["cpu"]
+below_ratio = 1.7
+
+[[claims]]
+id = "brief"
+quote = "An operation takes less than 3.4 µs."
+kind = "bound"
+targets = ["box"]
+workloads = ["cpu"]
+below_seconds = 3.4e-6
+"""
+
+
+@pytest.mark.parametrize(("times", "status"), [(1.0, "supported"), (2.0, "inconclusive")])
+def test_a_bound_needs_times_that_the_host_saw(times: float, status: str, tmp_path: Path) -> None:
+    # The interval reaches across the margin: the cell has no verdict that the host could deny.
+    path = written(tmp_path / "run", {"box": 1.06}, noise=0.04, more={"box": times})
+    run = reader.load(path)
+    found = summary.summarise(run, load(CLAIMS, origin="claims.toml"))
+    assert {one.id: one.status for one in found.claims} == dict.fromkeys(("below", "brief"), status)
+    (cell,) = [one for one in found.cells if one.target == "box"]
+    assert cell.status == ("inconclusive" if times == 1 else "unproven")
+
+
+def test_a_change_needs_times_that_the_host_saw(tmp_path: Path) -> None:
+    base = reader.load(written(tmp_path / "base", {"box": 3.0}))
+    honest = reader.load(written(tmp_path / "honest", {"box": 1.06}, seed=2, noise=0.04))
+    lying = reader.load(
+        written(tmp_path / "lying", {"box": 1.06}, seed=3, noise=0.04, more={"box": 2.83})
+    )
+    options = ComparisonOptions()
+    standing = {
+        name: compare([base], [head], options).changes[0].status
+        for name, head in (("honest", honest), ("lying", lying))
+    }
+    assert standing == {"honest": Standing.IMPROVEMENT, "lying": Standing.UNPROVEN}
+    both = reader.load(
+        written(tmp_path / "both", {"three": 3.0, "box": 1.06}, noise=0.04, more={"box": 2.83})
+    )
+    (change,) = compare_targets(both, TargetName("three"), TargetName("box"), options).changes
+    assert change.status is Standing.UNPROVEN
+
+
+@pytest.mark.parametrize("blocks", [3, 6])
+def test_work_that_is_hidden_in_some_blocks_makes_nothing_near_native(
+    blocks: int, tmp_path: Path
+) -> None:
+    some = frozenset(range(2, 2 + blocks))
+    found = analysed(tmp_path / "run", {"box": 1.0}, more={"box": 2.0}, some=some)
+    cell = found.cell(SIEVE, TargetName("box"))
+    assert cell is not None
+    assert cell.verdict.status is Status.UNPROVEN
+    (doubt,) = [one for one in cell.verdict.doubts if one.blocks]
+    assert doubt.code == "host-time"
+    assert f"in {blocks} of 15 blocks" in doubt.detail
+
+
+def test_blocks_in_which_a_payload_hides_work_are_counted() -> None:
+    def count(*shares: float) -> int:
+        return hiding_blocks(np.array([*shares, *[1.0] * (10 - len(shares))]))
+
+    assert count(0.95, 0.71, 0.69) == 0
+    assert count(0.69, 0.3) == 2
+    # Stalls of the machine meet both sides.
+    assert count(0.5, 0.5, 2.0) == 2
+    assert count(0.5, 0.5, 2.0, 2.0) == 0
