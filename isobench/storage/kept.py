@@ -11,7 +11,7 @@ import io
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO, Final, cast
 
 import msgspec
 import numpy as np
@@ -55,12 +55,16 @@ def read(stream: BinaryIO, known: records.Known) -> records.Records:
     if not isinstance(stream, io.BufferedReader) or os.fstat(stream.fileno()).st_size < LARGE:
         return records.read(stream, known)
     before = _state(stream)
-    place = _place(stream, known)
+    place = _place(hashlib.file_digest(stream, "sha256").digest(), known)
     if place is not None and (found := _found(place)) is not None:
         return found
     stream.seek(0)
-    result = records.read(stream, known)
-    # A run that is being measured has grown meanwhile: the hash is that of its beginning.
+    # Whoever owns the file may have changed it since it was hashed: what is kept has the digest of
+    # the very bytes that were decoded.
+    hashed = _Hashed(stream)
+    result = records.read(cast(BinaryIO, hashed), known)
+    place = _place(hashed.digest.digest(), known)
+    # Of a run that is being measured, other records are read next time.
     if place is not None and not result.damage.reasons and _state(stream) == before:
         with contextlib.suppress(OSError):
             cache.keep(place, _packed(result))
@@ -68,18 +72,31 @@ def read(stream: BinaryIO, known: records.Known) -> records.Records:
     return result
 
 
-def _state(stream: BinaryIO) -> tuple[int, int]:
+class _Hashed:
+    """A stream that hashes what is read of it."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self.digest = hashlib.sha256()
+
+    def read(self, size: int) -> bytes:
+        data = self._stream.read(size)
+        self.digest.update(data)
+        return data
+
+
+def _state(stream: BinaryIO) -> tuple[int, int, int]:
     found = os.fstat(stream.fileno())
-    return found.st_size, found.st_mtime_ns
+    # Its owner can set the time of the last change of its content, and not that of its inode.
+    return found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
-def _place(stream: io.BufferedReader, known: records.Known) -> Path | None:
-    """Return where the records of a file are kept; None: the cache cannot be used."""
+def _place(content: bytes, known: records.Known) -> Path | None:
+    """Return where the records of a file with this digest are kept; None: there is no cache."""
     allowed = [sorted(known.targets), sorted(known.workloads), sorted(known.blocks or ())]
     rest: list[Any] = [known.blocks is None, known.has_rounds, known.has_sessions, known.reference]
     rest += [sorted(known.iterations.items()), sorted(known.starts), __version__]
     rules = msgspec.json.encode([*allowed, *rest])
-    content = hashlib.file_digest(stream, "sha256").digest()
     name = hashlib.sha256(content + rules).hexdigest()[:32]
     try:
         return cache.made(_FOLDER) / name

@@ -1,5 +1,6 @@
 """What was read from large records is kept, and used only where nothing has changed."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +120,35 @@ def test_a_file_that_grows_meanwhile_is_not_kept(
     monkeypatch.setattr(records, "read", growing)
     read(path)
     assert not files(tmp_path)
+
+
+def swap(path: Path, content: bytes) -> None:
+    """Write a file in place and give it the times that it had, as its owner can."""
+    seen = path.stat()
+    with path.open("r+b") as file:
+        file.write(content)
+    os.utime(path, ns=(seen.st_atime_ns, seen.st_mtime_ns))
+
+
+@pytest.mark.parametrize("ctime_is_seen", [True, False])
+def test_what_is_changed_between_hashing_and_decoding_is_never_kept_for_what_was_there(
+    ctime_is_seen: bool, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    true = path.read_bytes()
+    false = true.replace(b'"value":1000000000001,', b'"value":3000000000001,')
+    original, state = records.read, kept._state
+
+    def swapped(*words: Any) -> records.Records:
+        swap(path, false)
+        return original(*words)
+
+    if not ctime_is_seen:  # as where two changes come within one tick of the clock
+        monkeypatch.setattr(kept, "_state", lambda stream: state(stream)[:2])
+    monkeypatch.setattr(records, "read", swapped)
+    assert 3 * 10**12 + 1 in {*read(path).samples["value"]}
+    monkeypatch.setattr(records, "read", original)
+    swap(path, true)
+    assert {*read(path).samples["value"]} == {-5, *range(10**12, 10**12 + 3)}
 
 
 def test_without_a_cache_the_records_are_read(path: Path, tmp_path: Path) -> None:
