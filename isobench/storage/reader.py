@@ -258,7 +258,7 @@ def _read(path: Path, files: Files, read_records: _ReadRecords) -> Run:
         found = read_records(stream, known)
     with files.open(_HEALTH, most=MOST_DOCUMENT) as stream:
         health = _health(stream, form)
-    _find_lost(health, {*found.samples["block"].unique().tolist()} - {0}, metadata)
+    _find_lost(health, found.samples, metadata)
     metadata, states = earlier.with_paravirtual(metadata, _states(files, metadata, form))
     identifiers.keep(metadata)
     if redaction.is_leaving_out_names():
@@ -289,17 +289,30 @@ def _private_names(
             yield name
 
 
-def _find_lost(health: "_HealthLines", recorded: set[int], metadata: RunMetadata) -> None:
+def _find_lost(health: "_HealthLines", samples: pd.DataFrame, metadata: RunMetadata) -> None:
     """Find the blocks of which nothing says whether they count: their lines are lost."""
-    without = sorted(recorded - {one.block for one in health.found})
+    ends = _ends(samples, metadata)
+    without = sorted({*ends} - {one.block for one in health.found})
+    lost = [block for block in without if not ends[block]]
     # The line is written at the end of a block. An interruption leaves one block without it, and so
     # may each process that has resumed the run.
-    interrupted = 1 + len(metadata.resumed_by)
-    if metadata.plan_sha256 is not None and len(without) > interrupted:
-        what = f"it has no line for {counted(len(without), 'block')}, from block {without[0]} on"
+    interrupted = (not metadata.complete) + len(metadata.resumed_by)
+    if metadata.plan_sha256 is not None and (lost or len(without) > interrupted):
+        first = (lost or without)[0]
+        what = f"it has no line for {counted(len(without), 'block')}, from block {first} on"
         health.damage.add([1 + len(health.found)], what)
     if health.damage.reasons:
         health.damage.blocks.update(without)
+
+
+def _ends(samples: pd.DataFrame, metadata: RunMetadata) -> dict[int, bool]:
+    """Return of each block with samples whether an interruption may have cut it off."""
+    found = samples[samples["block"] > 0].groupby("block")["at"].agg(["min", "max"])
+    # The time of a run begins again where it is resumed. A process that was interrupted soon may
+    # have been no longer there than the next one needed to begin: its only block is its first too.
+    begins = found["min"] < found["max"].shift()
+    ends = begins.shift(-1, fill_value=not metadata.complete)
+    return dict(zip(found.index.tolist(), (begins | ends).tolist(), strict=True))
 
 
 def _metadata(data: bytes, path: Path) -> tuple[RunMetadata, forms.Form]:

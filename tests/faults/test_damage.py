@@ -265,10 +265,45 @@ def test_blocks_whose_host_lines_are_all_lost_do_not_count(run: Path) -> None:
     assert "it has no line for" in found.losses.first[0]
 
 
-def test_one_block_without_its_host_line_is_that_of_an_interruption(run: Path) -> None:
+def ended(run: Path, *, interrupted: bool, resumed: int = 0, begins: tuple[int, ...] = ()) -> None:
+    """Say how a run ended, and at which blocks it was resumed: its time begins again there."""
+    about = json.loads((run / "run.json").read_text())
+    about |= {"interrupted": interrupted, "resumed_by": [["run"]] * resumed}
+    (run / "run.json").write_text(json.dumps(about))
+    made = [json.loads(line) for line in rows(run)]
+    for row in made:
+        row["at"] = row.get("at", 0.0) + 1e5
+        row["at"] -= 1e4 * sum(row["block"] >= begin for begin in begins)
+    rewrite(run, [json.dumps(row).encode() + b"\n" for row in made])
+
+
+@pytest.mark.parametrize(
+    ("lines", "about", "is_lost"),
+    [
+        ((4,), {"interrupted": True}, False),
+        ((4,), {"interrupted": False}, True),
+        ((2,), {"interrupted": False}, True),
+        ((2,), {"interrupted": True}, True),
+        ((2,), {"interrupted": False, "resumed": 1, "begins": (3,)}, False),
+        ((3,), {"interrupted": False, "resumed": 1, "begins": (3,)}, False),
+        ((4,), {"interrupted": False, "resumed": 1, "begins": (3,)}, True),
+        ((1,), {"interrupted": False, "resumed": 1, "begins": (3,)}, True),
+        ((2, 4), {"interrupted": True, "resumed": 1, "begins": (3,)}, False),
+        ((2, 3), {"interrupted": False, "resumed": 1, "begins": (3,)}, True),
+        ((2, 3), {"interrupted": False, "resumed": 2, "begins": (3,)}, False),
+    ],
+)
+def test_only_the_last_block_before_an_interruption_may_have_no_host_line(
+    lines: tuple[int, ...], about: dict[str, Any], is_lost: bool, run: Path
+) -> None:
+    ended(run, **about)
     path = run / "state" / "blocks.jsonl"
-    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
-    assert not reader.load(run).losses
+    kept = [line for line in path.read_text().splitlines(keepends=True)
+            if json.loads(line)["block"] not in lines]  # fmt: skip
+    path.write_text("".join(kept))
+    found = reader.load(run)
+    assert bool(found.losses) == is_lost
+    assert found.losses.blocks == ({*lines} if is_lost else set())
 
 
 def test_a_cell_whose_evidence_is_lost_has_no_verdict(run: Path) -> None:
