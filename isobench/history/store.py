@@ -70,6 +70,7 @@ what no run has. With their conditions a million rows have as many; without, sev
 _MOST_CHOSEN: Final = 2_000_000
 """Rows that are made objects. A hundred thousand runs of twelve cells have fewer."""
 _MACHINE: Final = re.compile("[0-9a-f]+")
+_LONGEST_KEY: Final = 100
 _MONTH: Final = re.compile(r"[0-9]{4}-(?:0[1-9]|1[0-2])")
 _FILES: Final = "read_parquet($files, union_by_name = true, hive_partitioning = false)"
 _TYPES: Final = {str: "VARCHAR", bool: "BOOLEAN", int: "BIGINT", float: "DOUBLE"}
@@ -189,6 +190,8 @@ class Store:
         self.folder = folder
         self.unmerged: dict[str, str] = {}
         """What `add` could not put in order beside a run that it has written, with hints."""
+        self._placed: set[str] = set()
+        """The files that were found where they belong."""
 
     def command(self, words: str) -> str:
         """Return a command of `isobench history` on this store, as the user types it."""
@@ -250,6 +253,7 @@ class Store:
         self._check_marker()
         for attempt in range(_TRIES):
             files = [str(path) for path in self._files(choice)]
+            self._check_others(files)
             if not files:
                 return []
             try:
@@ -277,6 +281,7 @@ class Store:
                 self._check_rows(database, files)
                 if not self._are_sound(database, files):
                     raise self._damaged(files, None)
+                self._check_places(database, files)
                 return query(database)
             except duckdb_door.errors() as error:
                 gone = [name for name in files if not Path(name).exists()]
@@ -310,6 +315,43 @@ class Store:
             longest = [name for name in files if _searched(database, [name]) > _MOST_TEXT]
             raise self._too_long(longest[:1] or files)
         return _have_sound_rows(database, files)
+
+    def _check_places(self, database: Any, files: Sequence[str]) -> None:  # noqa: ANN401 - a connection of DuckDB
+        """Check that files are in the folders of their machines and months, by whose names they are
+        chosen. UsageError: one is not.
+        """
+        # Those that are not chosen may have texts of any length.
+        texts = f"left(machine::VARCHAR, {_LONGEST_KEY}), left(month::VARCHAR, {_LONGEST_KEY})"
+        sql = f"SELECT DISTINCT filename, {texts} FROM {_FILES[:-1]}, filename = true)"  # noqa: S608 - a constant
+        for name, machine, month in duckdb_door.rows(database, sql, _bound(files)):
+            if machine is None or month is None:  # it is no file of a store
+                continue
+            folder = self.folder / f"machine={machine}" / f"month={month}"
+            if str(Path(name).parent) == duckdb_door.named(folder):
+                continue
+            hint = _moved(name)
+            if _MACHINE.fullmatch(machine) and _MONTH.fullmatch(month):
+                place = commands.path(folder)
+                hint = f"move it there: mkdir -p {place} && mv {commands.path(name)} {place}"
+            raise UsageError(f"{name} is not in the folder of its machine and month", hint=hint)
+        self._placed.update(files)
+
+    def _check_others(self, chosen: Sequence[str]) -> None:
+        """Check that no run is left out for the name of its folder alone. UsageError: one is."""
+        # A folder with a dot in front is one that somebody has put aside.
+        every = self.folder.glob("[!.]*/[!.]*/run*.parquet")
+        others = {str(path) for path in every if path.is_file() and not path.is_symlink()}
+        left = sorted(others - {*chosen} - self._placed)
+        if not left:
+            return
+        with duckdb_door.opened() as database:
+            try:
+                self._check_places(database, left)
+            except duckdb_door.errors():
+                # One that cannot be read, and need not be, hides no other.
+                for name in left:
+                    with contextlib.suppress(*duckdb_door.errors()):
+                        self._check_places(database, [name])
 
     def _too_many(self, count: int, most: int, files: Sequence[str]) -> UsageError:
         place, hint = self._place(files)
@@ -935,10 +977,22 @@ def _conditions(choice: Choice) -> tuple[str, dict[str, object]]:
 
 
 def _have_columns(database: Any, files: Sequence[str]) -> bool:  # noqa: ANN401 - a connection of DuckDB
-    """Return whether files have the columns that isobench writes."""
+    """Return whether each of the files has the columns that isobench writes. duckdb.Error: one has
+    not all of them.
+    """
+    # Read together, a file has NULL for what it lacks, and numbers as wide as those of the others.
+    sql = "SELECT file_name, * EXCLUDE (file_name) FROM parquet_schema($files)"
+    forms: dict[str, list[tuple[object, ...]]] = {}
+    for name, *element in duckdb_door.rows(database, sql, _bound(files)):
+        forms.setdefault(name, []).append(tuple(element))
+    one_of_each = {tuple(form): name for name, form in forms.items()}
+    return all(_has_columns(database, name) for name in one_of_each.values())
+
+
+def _has_columns(database: Any, file: str) -> bool:  # noqa: ANN401 - a connection of DuckDB
     # A column of another type may still compare with texts and numbers, which are then cast.
     sql = f"DESCRIBE SELECT {', '.join(COLUMNS)} FROM {_FILES}"  # noqa: S608 - names of columns
-    described = duckdb_door.rows(database, sql, _bound(files))
+    described = duckdb_door.rows(database, sql, _bound([file]))
     return {name: kind for name, kind, *_ in described} == COLUMNS
 
 

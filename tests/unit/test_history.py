@@ -311,7 +311,12 @@ UNSOUND = {
     "column": "*, 'x' AS further",
     "type": "* REPLACE (blocks::VARCHAR AS blocks)",
     "missing": "* EXCLUDE (status)",
+    "missing number": "* EXCLUDE (mean, error)",
+    "narrow": "* REPLACE (mean::FLOAT AS mean)",
+    "narrow integer": "* REPLACE (blocks::INTEGER AS blocks)",
 }
+FORMS = [change for name, change in UNSOUND.items() if name in ("type", "missing") or " " in name]
+FORMS.append(UNSOUND["narrow"])
 
 
 @pytest.mark.parametrize("change", [*UNSOUND.values(), ""], ids=[*UNSOUND, "illegible"])
@@ -334,6 +339,74 @@ def test_a_file_that_is_not_as_isobench_writes_it_is_left_alone_by_a_merge(
     assert set(strange.parent.glob("*.parquet")) == {strange, merged}
     strange.unlink()
     assert [one.run for one in store.rows()] == ["r0", "r1", "r2"]
+
+
+@pytest.mark.parametrize("change", FORMS)
+def test_a_file_without_all_columns_is_refused_by_name_beside_a_whole_one_too(
+    change: str, store: Store
+) -> None:
+    store.add([row(3)])
+    (strange,) = store.folder.rglob("run-*.parquet")
+    _written_by_others(strange, change)
+    said = []
+    for run in ("", "whole"):
+        if run:
+            assert store.add([row(3, run=run)])
+        with pytest.raises(UsageError) as caught:
+            store.rows()
+        said.append(str(caught.value))
+    assert said[0] == said[1]
+    assert str(strange) in said[0]
+
+
+@pytest.mark.parametrize("part", ["month=2025-01", "month=2026-02", "2026-03"])
+@pytest.mark.parametrize("since", ["", "2026-02-15T00:00:00Z"])
+def test_a_folder_with_the_name_of_another_month_hides_no_run(
+    part: str, since: str, store: Store
+) -> None:
+    store.add([row(0)])
+    store.add([row(60)])
+    month = next(store.folder.glob("machine=*/month=2026-03"))
+    (file,) = month.rename(month.with_name(part)).glob("*")
+    with pytest.raises(UsageError, match="not in the folder of its machine and month") as caught:
+        store.rows(Choice(since=since))
+    assert str(file) in str(caught.value)
+    subprocess.run(caught.value.hint.partition(": ")[2], shell=True, check=True)  # noqa: S602 - ours
+    assert [one.run for one in store.rows()] == ["run-0", "run-60"]
+
+
+def test_a_folder_with_the_name_of_another_machine_hides_no_run(store: Store) -> None:
+    store.add([row(0)])
+    (machine,) = store.folder.glob("machine=*")
+    machine.rename(machine.with_name("machine=ffff"))
+    for key in ("", MACHINE, "ffff"):
+        with pytest.raises(UsageError, match="not in the folder of its machine and month"):
+            store.rows(Choice(machine=key))
+
+
+def test_a_merge_leaves_a_file_alone_that_belongs_elsewhere(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_MOST_LOOSE", 2)
+    store.add([row(0, run="elsewhere")])
+    (strange,) = store.folder.rglob("run-*.parquet")
+    store.add([row(60, run="r0")])
+    moved = strange.rename(next(store.folder.glob("machine=*/month=2026-03")) / strange.name)
+    for number in range(1, 4):
+        assert store.add([row(60, run=f"r{number}")])
+    assert moved.exists()
+    assert any(str(moved) in why for why in store.unmerged)
+
+
+def test_what_is_no_file_of_a_store_and_what_need_not_be_read_hides_nothing(store: Store) -> None:
+    for night in (0, 60):
+        store.add([row(night)])
+    damaged = next(store.folder.glob("machine=*/month=2026-01")) / "run-x.parquet"
+    damaged.write_bytes(b"no Parquet at all")
+    other = store.folder / "mine" / "a"
+    other.mkdir(parents=True)
+    duckdb_door.connection().execute(f"COPY (SELECT 1 AS x) TO '{other}/run.parquet'")
+    assert [one.run for one in store.rows(Choice(since="2026-02-15T00:00:00Z"))] == ["run-60"]
 
 
 def lie(path: Path, change: str, fake: bytes, true: bytes) -> None:
