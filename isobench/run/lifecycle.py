@@ -623,6 +623,7 @@ class Lifecycle:
                 one_block=one_block,
                 left=() if resumed is None else [(o.workload, o.target) for o in resumed.leavings],
             )
+        folder.demand_records()
         self._note(stopped=stopped)
 
     def _halves(self) -> duet.Halves:

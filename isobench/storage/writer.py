@@ -38,6 +38,8 @@ _KINDS: Final[dict[type[Record], str]] = {Sample: "sample", Gap: "gap", Leaving:
 _LINKED: Final = (errno.ELOOP, errno.ENOTDIR, errno.ENXIO, errno.EISDIR)
 _FOLDERS: Final = ("state", "logs")
 HEALTH: Final = "state/blocks.jsonl"
+_RESCUED: Final = "records.rescued.jsonl"
+"""A copy of the records, where something else has their name."""
 _OWN: Final = (
     *(METADATA, PLAN, "summary.json", "summary.md", "report.html", *_FOLDERS),
     *("history.json", "confirm"),
@@ -217,10 +219,42 @@ class RunFolder:
         return content
 
     def health(self, health: BlockHealth, *, valid: bool) -> None:
-        """Append the state of the host during one block, and whether the block counts."""
+        """Append the state of the host during one block, and whether the block counts. UsageError
+        as in `demand_records`: then it does not.
+        """
+        valid = valid and self._has_records()
         line = msgspec.json.encode({**msgspec.to_builtins(health), "valid": valid})
         with self._appending(HEALTH) as file:
             file.write(line + b"\n")
+        self.demand_records()
+
+    def demand_records(self) -> None:
+        """Check that what is written is in the folder. UsageError: its file was removed or replaced
+        meanwhile, as some editors and tools replace it. The folder has a copy of all records then.
+        """
+        if self._has_records():
+            return
+        path, copy = self.path / lock.RECORDS, self.path / _RESCUED
+        hint = "measure again"
+        with contextlib.suppress(OSError):  # there is an earlier one, or no room
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+            with os.fdopen(self.held.opened(_RESCUED, flags), "wb") as file:
+                self._records.seek(0)
+                shutil.copyfileobj(self._records, file)
+            again = commands.resume(self.path, self._found_by)
+            back = f"mv {commands.path(copy)} {commands.path(path)}"
+            hint = f"{_RESCUED} has what was measured: {back}; then {again}"
+        lost = UsageError(f"{path} was removed or replaced while this run was measured", hint=hint)
+        self.log("records", f"{lost}; {hint}".encode())
+        raise lost
+
+    def _has_records(self) -> bool:
+        """Return whether the name of the records leads to the file that is written."""
+        seen, own = self.held.status(lock.RECORDS), os.fstat(self._records.fileno())
+        if seen is None:
+            return False
+        # Some file systems give one file several numbers. Another one is shorter.
+        return os.path.samestat(seen, own) or (bool(own.st_nlink) and seen.st_size == own.st_size)
 
     def log(self, name: str, text: bytes) -> None:
         """Append standard error to logs/<name>.log: printable, up to MOST_LOG bytes a file."""

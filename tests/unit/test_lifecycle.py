@@ -64,7 +64,7 @@ from isobench.plugins.api import Completed, Target
 from isobench.plugins.registry import Registry
 from isobench.plugins.testing import FakeTarget, Fault, Script, correct_check
 from isobench.report import write
-from isobench.run import cleanup, selection
+from isobench.run import cleanup, measure, selection
 from isobench.run import pilot as trying
 from isobench.run.lifecycle import Lifecycle, seen_before
 from isobench.run.pilot import Pilot
@@ -574,6 +574,48 @@ def test_an_error_that_nobody_expects_keeps_what_was_measured_and_leaves_a_repor
     assert found.samples["block"].max() == 3
     assert (found.metadata.stopped, found.metadata.interrupted) == ("failure", True)
     assert (tmp_path / "mine" / "report.html").is_file()
+
+
+def test_a_run_whose_records_are_removed_ends_after_the_block_and_loses_nothing(
+    tmp_path: Path,
+) -> None:
+    records = tmp_path / "mine" / "records.jsonl"
+
+    class Careless(Observer):
+        def step(self, what: str, done: float, total: float) -> None:
+            super().step(what, done, total)
+            if what.startswith("block 1:"):
+                records.unlink(missing_ok=True)
+
+    with pytest.raises(UsageError, match="was removed or replaced while") as caught:
+        run(box(), observer=Careless(), output=tmp_path / "mine")
+    found = reader.load(tmp_path / "mine")
+    assert (found.metadata.stopped, found.metadata.complete) == ("failure", False)
+    assert [one.block for one in found.health] == [1]
+    assert (found.invalid_blocks, found.lost_blocks) == ({1}, {1})
+    assert "removed or replaced" in (tmp_path / "mine" / "logs" / "records.log").read_text()
+    assert (tmp_path / "mine" / "report.html").is_file()
+    assert "--resume" in caught.value.hint
+    (tmp_path / "mine" / "records.rescued.jsonl").replace(records)
+    found = reader.load(tmp_path / "mine")
+    assert {*found.samples["block"]} == {0, 1}
+    assert not found.losses
+
+
+def test_records_that_are_removed_after_the_last_block_are_missed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured = measure.measure
+
+    def careless(*words: Any, **options: Any) -> Any:
+        done = measured(*words, **options)
+        (tmp_path / "mine" / "records.jsonl").unlink()
+        return done
+
+    monkeypatch.setattr(measure, "measure", careless)
+    with pytest.raises(UsageError, match="was removed or replaced while"):
+        run(box(), output=tmp_path / "mine")
+    assert reader.load(tmp_path / "mine").lost_blocks
 
 
 def test_an_error_after_the_last_block_leaves_a_report(

@@ -417,6 +417,36 @@ def test_the_health_of_blocks_is_read_with_the_discarded_blocks(tmp_path: Path) 
     assert run.invalid_blocks == frozenset({2})
 
 
+@pytest.mark.parametrize("change", ["removed", "replaced", "moved"])
+def test_records_that_are_removed_or_replaced_are_missed_after_the_block_and_kept(
+    change: str, tmp_path: Path
+) -> None:
+    path, copy = tmp_path / "records.jsonl", tmp_path / "copy"
+    folder = writer.RunFolder(tmp_path)
+    folder.write(GAP)
+    folder.sync()
+    folder.health(HEALTH, valid=True)
+    if change == "removed":
+        path.unlink()
+    elif change == "replaced":
+        shutil.copy(path, copy)
+        copy.replace(path)
+    else:
+        shutil.copy(path, copy)
+        path.rename(tmp_path / "backup")
+        copy.rename(path)
+    folder.write(GAP)
+    folder.sync()
+    with pytest.raises(UsageError, match="removed or replaced while") as caught:
+        folder.health(dataclasses.replace(HEALTH, block=2), valid=True)
+    folder.close()
+    lines = (tmp_path / "state" / "blocks.jsonl").read_text().splitlines()
+    assert [json.loads(line)["valid"] for line in lines] == [True, False]
+    rescued = tmp_path / "records.rescued.jsonl"
+    assert records.read(rescued.read_bytes()).gaps == (GAP, GAP)
+    assert f"mv {rescued} {path}" in caught.value.hint
+
+
 def test_a_log_is_cut_at_its_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writer, "MOST_LOG", 100)
     folder = writer.RunFolder(tmp_path)
