@@ -179,12 +179,22 @@ def _rows(store: "Store", choice: "Choice | None" = None) -> "list[Row]":
 def _run(name: str, rows: "Sequence[Row]", store: "Store") -> "Sequence[Row]":
     """Return the run of this id; without one, the newest. UsageError: there is none."""
     from isobench.history import beside
+    from isobench.history.store import runs_of
 
     if name:
-        own = [row for row in rows if row.run == name]
-        if not own:
+        named = runs_of(row for row in rows if row.run == name)
+        if not named:
             raise UsageError(f"{store.folder} has no run {name!r}", hint=store.command("list"))
-        return own
+        # A machine may have changed before --resume, and an id may come from anywhere.
+        if len(named) > 1:
+            every = "; ".join(f"{run[0].started} on {run[0].machine_name}" for run in named)
+            shown = max(named, key=lambda run: (run[0].complete, run[0].started))
+            note(
+                f"{counted(len(named), 'run')} have the id {name!r}: {every}",
+                hint=f"shown is that of {shown[0].started} on {shown[0].machine_name}",
+            )
+            return shown
+        return named[0]
     newest = beside.newest_runs(rows)
     if not newest:
         raise UsageError(f"{store.folder} has no runs", hint=store.command("add RUN"))

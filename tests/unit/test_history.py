@@ -1459,6 +1459,18 @@ def test_an_export_that_cannot_be_written_leaves_a_regression_its_exit_code(
     assert isobench(*words, "--fail-on", "regression").code == 1
 
 
+def test_of_runs_with_one_id_one_alone_is_shown(isobench: Run, three_nights: Store) -> None:
+    begun = {"run": "run-2", "machine": "ffff", "machine_name": "a smaller one", "complete": False}
+    three_nights.add(cells(2, 1.5, seed=3, **begun))
+    words = ("history", "show", "run-2", "--store", three_nights.folder, "--export-json", "-")
+    done = isobench(*words)
+    assert "2 runs have the id 'run-2'" in done.err
+    assert "a smaller one" in done.err
+    keys = [(one["target"], one["workload"]) for one in json.loads(done.out)["cells"]]
+    assert len(keys) == len({*keys})
+    assert "a smaller one" not in done.out
+
+
 def test_a_run_that_the_store_does_not_have_is_an_error(isobench: Run, three_nights: Store) -> None:
     done = isobench("history", "show", "nothing", "--store", three_nights.folder)
     assert done.code == 2
