@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import functools
 import itertools
 import json
 import os
@@ -36,7 +37,7 @@ from isobench.report import write
 from isobench.report.write import Outcome
 from isobench.run import cleanup, lifecycle, selection
 from isobench.run.selection import Chosen
-from isobench.selftest import simulate
+from isobench.selftest import planted, simulate
 from isobench.selftest.scenarios import SCENARIOS
 from isobench.storage import writer
 from isobench.workloads import loader
@@ -1393,9 +1394,10 @@ def test_escape_sequences_of_a_plug_in_do_not_reach_the_terminal() -> None:
 
 @pytest.fixture
 def simulated(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """Simulate one scenario with few runs; return the arguments of the simulations."""
+    """Simulate one scenario, and biases, with few runs; return the arguments of the simulations."""
     asked: list[dict[str, Any]] = []
     right = simulate.run
+    biases = functools.partial(planted.run, replications=500)
 
     def few(*, replications: int, seed: int, **options: Any) -> simulate.Simulation:
         asked.append({"replications": replications, "seed": seed})
@@ -1403,6 +1405,7 @@ def simulated(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         return right(replications=200, seed=seed, scenarios=scenarios, **options)
 
     monkeypatch.setattr(simulate, "run", few)
+    monkeypatch.setattr(planted, "run", lambda *, replications, seed: biases(seed=seed))
     return asked
 
 

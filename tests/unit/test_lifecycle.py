@@ -178,7 +178,7 @@ def _durations_of_a_script_do_not_grow(monkeypatch: pytest.MonkeyPatch) -> None:
 def _a_script_has_a_clock_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     """It says milliseconds in no time at all, which is plainly another clock than the host's."""
     monkeypatch.setattr(clock, "check", lambda *_: None)
-    monkeypatch.setattr(Frames, "host_check", lambda *_: None)
+    monkeypatch.setattr(Frames, "host_check", lambda *_, **__: None)
 
 
 @pytest.fixture(autouse=True)
