@@ -32,22 +32,42 @@ from isobench.model.cleaning import cleaned
 
 MARK: Final = "***"
 """What stands in place of what is left out."""
-_MARKED_WORD: Final = (
-    r"(?:passw(?:or)?d|pass|sshpass|passphrase|secrets?|tokens?|credentials?|api[_-]?keys?|auth"
-    r"|(?:access|account|secret|private)[_-]?keys?|authorization|cookie|session[_-]?key)"
+# A name is the longest run of its characters before "=", ":" or a value. Signs divide it into
+# words, any number of them, and so does a change from small letters to a capital:
+# app__db__password, auth.postgresPassword. It names a secret if its last word does, or its last
+# two; one that ends otherwise, as token_file, says where the secret is. So what precedes these
+# words need not be read, and a long name takes no longer.
+_CAPITAL: Final = r"(?-i:(?<=[a-z0-9])(?=[A-Z]))"
+_BEGINS: Final = rf"(?:(?<![^\W_])|{_CAPITAL})"
+_FOLLOWS: Final = rf"(?:(?<=[_.])|(?<=[^\W_]-)|{_CAPITAL})"
+_KEY: Final = r"[_.-]*keys?"
+_LAST_WORD: Final = (
+    rf"(?:{_BEGINS}(?:passw(?:or)?d|sshpass|passphrase|secrets?|tokens?|credentials?|authorization"
+    rf"|cookie|(?:api|access|account|secret|private|session){_KEY})"
+    # PWD itself is the working directory; MYSQL_PWD is a password.
+    rf"|{_FOLLOWS}pwd"
+    # These end a word also where nothing divides it, as in PGPASSWORD.
+    r"|password|passwd|passphrase|token|secret|(?:api|access|account|secret|private)key)"
 )
-# A word of a name, as in DB_PASSWORD or --registry-token, and not a part of one, as in "authors".
-# PWD itself is the working directory; MYSQL_PWD is a password, and so is PGPASSWORD.
-_NAMED: Final = (
-    rf"(?:_{{0,2}}(?:(?:[A-Za-z0-9]+[_.-])*{_MARKED_WORD}|[A-Za-z0-9]+_pwd"
-    r"|[A-Za-z0-9]*(?:password|passwd|passphrase|token|secret"
-    r"|(?:api|access|account|secret|private)key)))"
+_NAMED: Final = rf"(?=[acpst])(?:{_LAST_WORD}|{_BEGINS}(?:auth|pass))"
+# "auth" and "pass" alone are also a part of a program, and the result of a test.
+_NAMED_IN_TEXT: Final = (
+    rf"(?=[acpst])(?:{_LAST_WORD}|{_FOLLOWS}(?:auth|pass)"
+    r"|(?:api|access|account|secret|private)[ ]key)"
 )
-# A name that ends otherwise, as token_file, says where the secret is.
-_NAME: Final = re.compile(_NAMED, re.IGNORECASE)
+_NAME: Final = re.compile(rf"[\w./:\[\]-]*{_NAMED}", re.IGNORECASE)
+_LONGEST: Final = r"[\w.-]{0,100}"
+"""What of a name precedes its last words, where a rule must know how the name begins."""
+# In a string within a string each quotation mark has a backslash before it, and one that is a part
+# of the value has more of them.
+_QUOTE: Final = r"\\*+[\"']"
+_ESCAPED: Final = (
+    r"(?P<slashes>\\+)(?P<quote>[\"'])"
+    r"(?:(?!(?P=quote))[^\\]|(?!(?P=slashes)(?P=quote))\\++(?P=quote)?+)*+"
+)
 # The end of a text that was cut may lack the second quotation mark.
 _QUOTED: Final = r"\"(?:[^\"\\]|\\.)*+\"|'[^']*+'|\"[^\"\\]++\Z|'[^']++\Z"
-_VALUE: Final = rf"(?:{_QUOTED}|[^\s\"',;&|<>]+)"
+_VALUE: Final = rf"(?:{_QUOTED}|{_ESCAPED}(?:(?P=slashes)(?P=quote))?+|[^\s\"',;&|<>]+)"
 
 # Nearly all texts hold nothing of this, and are searched once only.
 _HINT: Final = re.compile(
@@ -96,11 +116,7 @@ _PROSE: Final = (
     r"|disabled|files|compat)[.,;:!?)\]}\"']{0,3}(?:\s|\Z)"
     r"|[\"']?\*\*\*"
 )
-# "auth" and "pass" alone are also a part of a program, and the result of a test.
-_NAME_IN_TEXT: Final = (
-    rf"(?!(?:auth|pass)[\"' \t:=])(?:{_NAMED}|(?:api|access|account|secret|private)[ ]key)[\"']?"
-)
-_HAS_LETTER: Final = r"(?=[\"']?[^\s\"']*\w)"
+_HAS_LETTER: Final = rf"(?=(?:{_QUOTE})?[^\s\"']*\w)"
 # Texts may come from anybody: each rule takes time in proportion to the text. Where it could begin
 # at many places of one run of characters, it says which of them is the first, or has a bound.
 _RULES: Final[tuple[tuple[re.Pattern[str], str], ...]] = (
@@ -144,7 +160,10 @@ _RULES: Final[tuple[tuple[re.Pattern[str], str], ...]] = (
     ),
     (re.compile(r"\b((?:basic|bearer)\s+)[A-Za-z0-9+/_.~=-]{8,}", re.IGNORECASE), rf"\1{MARK}"),
     (re.compile(r"((?:set-)?cookie\s*:\s*)[^\r\n\"']+", re.IGNORECASE), rf"\1{MARK}"),
-    (re.compile(rf"((?<![\w-])--?{_NAMED}(?:=|\s+))(?!-){_VALUE}", re.IGNORECASE), rf"\1{MARK}"),
+    (
+        re.compile(rf"((?<![\w-])--?{_LONGEST}{_NAMED}(?:=|\s+))(?!-){_VALUE}", re.IGNORECASE),
+        rf"\1{MARK}",
+    ),
     # The user has no "=" that ends another such option.
     (
         re.compile(
@@ -193,12 +212,16 @@ _RULES: Final[tuple[tuple[re.Pattern[str], str], ...]] = (
     ),
     (re.compile(r"([?&](?:x-amz-)?sig(?:nature)?=)[^\s&\"'<>]+", re.IGNORECASE), rf"\1{MARK}"),
     (re.compile(r"(\bsshpass\s+(?:-\w+\s+){0,20}-p\s*)\S+"), rf"\1{MARK}"),
-    (re.compile(rf"((?<![\w.-]){_NAMED}[\"']?=)(?!=){_VALUE}", re.IGNORECASE), rf"\1{MARK}"),
-    (re.compile(rf"([\"']{_NAMED}[\"']\s*[:=]\s*)(?:{_QUOTED})", re.IGNORECASE), rf'\1"{MARK}"'),
+    (re.compile(rf"({_NAMED}(?:{_QUOTE})?=)(?!=){_VALUE}", re.IGNORECASE), rf"\1{MARK}"),
+    (re.compile(rf"({_NAMED}[\"']\s*[:=]\s*)(?:{_QUOTED})", re.IGNORECASE), rf'\1"{MARK}"'),
+    (
+        re.compile(rf"({_NAMED}{_QUOTE}\s*[:=]\s*(?=(\\+[\"'])))(?:{_ESCAPED})", re.IGNORECASE),
+        rf"\1\2{MARK}",
+    ),
     # With blanks, as in messages and in files of options.
     (
         re.compile(
-            rf"((?<![\w.-]){_NAME_IN_TEXT}(?:{_BLANKS}:[ \t]{{1,16}}|[ \t]{{1,16}}={_BLANKS}"
+            rf"({_NAMED_IN_TEXT}(?:{_QUOTE})?(?:{_BLANKS}:[ \t]{{1,16}}|[ \t]{{1,16}}={_BLANKS}"
             rf"|=[ \t]{{1,16}}))(?!=)(?!{_PROSE}){_HAS_LETTER}{_VALUE}",
             re.IGNORECASE,
         ),
@@ -207,7 +230,7 @@ _RULES: Final[tuple[tuple[re.Pattern[str], str], ...]] = (
     # A colon alone also stands before a port and before the tag of an image.
     (
         re.compile(
-            rf"((?<![\w./-]){_NAME_IN_TEXT}:)(?!//|{_PORT}|[\"']?\*\*\*)"
+            rf"((?<![\w./-]){_LONGEST}{_NAMED_IN_TEXT}(?:{_QUOTE})?:)(?!//|{_PORT}|[\"']?\*\*\*)"
             r"(?:(?<=word:)|(?<=passwd:)|(?<=phrase:)"
             r"|(?=[^\s\"',;&|<>]{16})(?=[^\s\"',;&|<>0-9]{0,64}[0-9]))"
             r"[^\s\"',;&|<>]{6,}",
@@ -258,9 +281,11 @@ _COMMON: Final = frozenset({
     # Units, and commands of isobench.
     *("ns", "us", "ms", "min", "kb", "mb", "gb", "kib", "mib", "gib", "run", "report"),
 })  # fmt: skip
-# An absolute path: after no part of a path, but after "file://" or a line end as JSON has it.
+# An absolute path: after no part of a path, but after "file://" or a line end as JSON has it. Two
+# slashes after a colon are those of a URL.
 _HOME: Final = re.compile(
-    r"((?:(?<![\w.~/-])|(?<=://)|(?<=\\[nrt]))/(?:var/)?(?:home|Users)/)[^/\s\"'`,:;)\]<>&|\\]+"
+    r"((?:(?<![\w.~/-])/|(?<![\w.~/:-])//+|(?<=://)/|(?<=\\[nrt])/+)(?:var/+)?(?:home|Users)/+)"
+    r"[^/\s\"'`,:;)\]<>&|\\]+"
 )
 
 _IDENTIFYING: Final = frozenset({"key", "code", "doubt_codes"})
@@ -326,7 +351,8 @@ def learn(table: Any) -> None:  # noqa: ANN401 - plain data
         # Of "user:password", the password alone is a secret.
         whole = found.strip("\"'")
         passwords = (whole.partition(":")[2], whole.rpartition(":")[2])
-        _learned.update(one for one in (found, whole, *passwords) if len(one) >= _SHORTEST_VALUE)
+        forms = {form for one in (found, whole, *passwords) for form in _shown_as(one)}
+        _learned.update(one for one in forms if len(one) >= _SHORTEST_VALUE)
 
 
 def names_in(tables: Any) -> Iterator[str]:  # noqa: ANN401 - plain data
@@ -538,7 +564,16 @@ def _values_of_environment() -> Iterator[str]:
                 for one in _parts(login.partition(":")[2]):
                     yield from (one, urllib.parse.unquote(one))
         if is_secret_name(name):
-            yield value
+            yield from _shown_as(value)
+
+
+def _shown_as(value: str) -> Iterator[str]:
+    """Yield a secret as it is, and as programs print it: without blanks around it, line by line."""
+    yield value
+    for line in map(str.strip, value.splitlines()):
+        # All private keys have the same first line, by which those in a text are recognized.
+        if not line.startswith("-----"):
+            yield line
 
 
 def _passwords(found: str) -> Iterator[str]:

@@ -122,6 +122,52 @@ def test_what_a_text_calls_a_secret_is_left_out(found: str, shown: str) -> None:
     assert redaction.text(shown) == shown
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("app__db__password", "app.db___pwd", "auth.postgresPassword", "x-__-Token", "a.b-apiKey"),
+        *("my_accessToken", "sso-clientSecret", "x.DB__API__KEY", "dbPass", "mailPwd", "basicAuth"),
+        *("-Djavax.net.ssl.trustStorePassword", "größe_password", "userCredentials", "_auth"),
+    ],
+)
+def test_the_last_words_of_a_name_say_that_it_names_a_secret(name: str) -> None:
+    assert redaction.is_secret_name(name)
+    assert redaction.plain({name: HIDDEN}) == {name: "***"}
+    for found in (f"{name}={HIDDEN}", f"x {name}: {HIDDEN} y", f"--{name} {HIDDEN}"):
+        assert redaction.text(found) == found.replace(HIDDEN, "***")
+    for quote in ('"', r"\"", r"\\\""):
+        found = f"[{{{quote}{name}{quote}:{quote}{HIDDEN}{quote},{quote}n{quote}:1}}]"
+        assert redaction.text(found) == found.replace(HIDDEN, "***")
+
+
+@pytest.mark.parametrize(
+    "name", ["author", "token_file", "passing", "keyboard", "my.authority", "secretary", "compass"]
+)
+def test_a_name_that_ends_otherwise_names_no_secret(name: str) -> None:
+    assert not redaction.is_secret_name(name)
+    for found in (f"{name}={HIDDEN}", f"{name}: {HIDDEN} y", f"--{name} {HIDDEN}"):
+        assert redaction.text(found) == found
+    found = json.dumps(json.dumps({name: HIDDEN, "what": "token", "why": HIDDEN}))
+    assert redaction.text(found) == found
+
+
+@pytest.mark.parametrize(
+    ("found", "shown"),
+    [
+        (
+            r'{"log":"{\"token\": \"a\\\"b c\", \"n\": 1}"}',
+            r'{"log":"{\"token\": \"***\", \"n\": 1}"}',
+        ),
+        (rf'"TOKEN=\"{HIDDEN} x\" run"', '"TOKEN=*** run"'),
+        (rf'"password: \"{HIDDEN} x\" is wrong"', '"password: *** is wrong"'),
+        (rf"{{\"token\":\"{HIDDEN}", r"{\"token\":\"***"),
+        (rf'"{{\"token\":\"{HIDDEN}" and more', r'"{\"token\":\"***" and more'),
+    ],
+)
+def test_a_value_in_a_string_within_a_string_is_left_out(found: str, shown: str) -> None:
+    assert redaction.text(found) == shown
+
+
 DIGEST = "sha256:" + "0a" * 32
 
 
@@ -147,7 +193,7 @@ DIGEST = "sha256:" + "0a" * 32
         "me@box's password: Permission denied",
         "login with password required",
         "passwd:         files systemd",
-        "--- PASS: TestThing (0.00s), pass: 12, auth: ok",
+        "--- PASS: TestThing (0.00s), ---PASS: TestThing, pass: 12, auth: ok",
         "token: <TOKEN>",
         'user = "1000:1000", user: 0:0',
     ],
@@ -192,6 +238,7 @@ def test_a_text_without_secrets_stays_as_it_is(found: str) -> None:
         ("@", "a@-:", ""), ("", "a@a", ""), ("@", "a:!", ""), ("", "a@b:1,", ""),
         ("token", " :", ""), ("", "token: ", ""), ("token: ", "a ", ""), ("secret: ", "!", ""),
         ("", "password ", ""), ("", "login ", ""), ("", "pypi-", ""), ("user", "=", ""),
+        ("", "a.--", ""), ("", "api_", ""),
     ],
 )  # fmt: skip
 def test_no_text_takes_the_square_of_its_length(before: str, part: str, after: str) -> None:
@@ -223,6 +270,9 @@ def test_tables_lose_values_of_keys_that_are_called_like_a_secret() -> None:
         ("GOVC_URL", f"https://administrator@vsphere.local:{HIDDEN}@vcenter.example/sdk"),
         ("GOVC_URL", f"root:{HIDDEN}@esx"),
         ("CI_JOB_TOKEN", HIDDEN),
+        ("APP__DB__PASSWORD", HIDDEN),
+        ("NL_TOKEN", f"{HIDDEN}\n"),
+        ("TWO_TOKEN", f"first-line\n  {HIDDEN}\r\n"),
     ],
 )
 def test_a_secret_of_the_environment_is_left_out_wherever_it_stands(
@@ -247,6 +297,13 @@ def test_a_part_of_a_password_that_is_not_escaped_is_left_out(
 def test_a_part_of_a_password_in_a_command_is_left_out() -> None:
     redaction.learn({"vm": {"start": f"vm up tcp://me:{HIDDEN}/more22@host"}})
     assert redaction.text(f"({HIDDEN}) (more22)") == "(***) (***)"
+
+
+def test_lines_of_a_private_key_do_not_hide_another_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = ("-----BEGIN PRIVATE KEY-----", "{}", "-----END PRIVATE KEY-----")
+    monkeypatch.setenv("DEPLOY_SECRET", "\n".join(lines).format("in-the-variable"))
+    assert redaction.text("\n".join(lines).format(HIDDEN)) == "***"
+    assert redaction.text("(in-the-variable)") == "(***)"
 
 
 def test_of_an_ordinary_address_nothing_is_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -477,6 +534,12 @@ def test_redact_leaves_out_names_of_other_homes_wherever_a_path_begins(around: s
         shown = redaction.text(around.format(f"{home}/ulrike/q7"))
         assert shown == around.format(f"{home}/***/q7")
         assert "ulrike" not in redaction.text(around.format(f"{home}/ulrike"))
+
+
+@pytest.mark.parametrize("path", ["//home/ulrike/x", "/home//ulrike/x", "/var//home///ulrike"])
+def test_redact_leaves_out_names_of_homes_also_after_two_slashes(path: str) -> None:
+    redaction.leave_out_names()
+    assert redaction.text(f"in {path} {path}") == f"in {path} {path}".replace("ulrike", "***")
 
 
 def test_redact_takes_no_part_of_another_path_for_a_home() -> None:
