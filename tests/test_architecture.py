@@ -136,6 +136,14 @@ def test_a_third_party_library_stays_behind_its_door(name: str) -> None:
         assert {name, name.partition(".")[0]} & doors, f"{name} imports {library}"
 
 
+def test_no_python_that_is_started_imports_from_the_working_folder() -> None:
+    """`-m` and `-c` put it first, and somebody else may have put a file into it."""
+    started = r"(?:executable|/bin/python3\"), (\"-\w\")"
+    found = [flag for path in MODULES.values() for flag in re.findall(started, path.read_text())]
+    assert found
+    assert {*found} <= {'"-I"', '"-P"'}
+
+
 def test_the_tables_name_what_exists_and_nothing_else() -> None:
     assert set(FLOOR) == {name.partition(".")[0] for name in NAMED}
     assert {door for doors in FENCES.values() for door in doors} <= set(NAMED)

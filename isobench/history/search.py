@@ -5,10 +5,12 @@ starts before the rows are read, and before this one imports anything that takes
 """
 
 import contextlib
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -20,6 +22,7 @@ Searched = tuple["NDArray[np.float64]", float]
 """What `stats.change_points` needs of a series: log-ratios by time, and the least deviation."""
 Search = Callable[[Sequence[Searched]], list[list[int]]]
 """Returns the change points of each series."""
+_PROGRAM: Final = f"import sys; sys.path[:] = sys.argv[1:]; from {__name__} import serve; serve()"
 
 
 def here(series: Sequence[Searched]) -> list[list[int]]:
@@ -34,7 +37,7 @@ def beside() -> Iterator[Search]:
     """Search in a process that starts now, and ends with the context: as often as it is called."""
     # Its own session: Ctrl-C is for the process that waits, which then ends this one.
     process = subprocess.Popen(
-        [sys.executable, "-m", __name__],
+        [sys.executable, "-I", "-c", _PROGRAM, *_import_path()],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -65,7 +68,22 @@ def beside() -> Iterator[Search]:
             pass
 
 
-def _main() -> None:
+def _import_path() -> list[str]:
+    """Return where this process imports from. Without the working folder, unless isobench itself
+    lies there: somebody else may have put a file into it that is called like a library.
+    """
+    own = str(Path(__file__).parents[2])
+    return [one for one in sys.path if one == own or not _is_working_folder(one)]
+
+
+def _is_working_folder(entry: str) -> bool:
+    with contextlib.suppress(OSError):
+        return Path(entry).samefile(os.curdir)  # the path of nothing is the working folder, too
+    return False
+
+
+def serve() -> None:
+    """Answer each line of standard input: the series in it."""
     import numpy as np
 
     from isobench.stats.change_points import library
@@ -76,7 +94,3 @@ def _main() -> None:
         found = here([(np.array(values), least) for values, least in series])
         sys.stdout.buffer.write(msgspec.json.encode(found) + b"\n")
         sys.stdout.buffer.flush()
-
-
-if __name__ == "__main__":
-    _main()

