@@ -1,6 +1,6 @@
 """What commands read: configuration, claims, workloads, runs."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -123,6 +123,26 @@ def claims_of(file: Path | None, settings: Any, config: Path | None) -> "tuple[C
         return ()
     found = configuration_of(config)
     return claims.of_table(settings.claims, origin=found.file, text=found.text)
+
+
+def demand_claims(options: Mapping[str, Any], *, found: bool) -> None:
+    """Check that --fail-on claim has claims to judge; `found`: there are some of the user's.
+
+    UsageError: there are none, or a configuration that may have others is ignored.
+    """
+    if "claim" not in options["fail_on"] or options["claims"]:
+        return
+    for one in configuration_of(options["config"]).ignored:
+        raise UsageError(
+            f"--fail-on claim: {one.path} may have claims, and is ignored: {one.reason}",
+            hint=f"--config {commands.path(one.path)}, if you trust it, or --claims FILE",
+        )
+    if not found:
+        raise UsageError(
+            "--fail-on claim: there is no claim of yours to judge",
+            hint="--claims FILE, or tables [[claims]] in isobench.toml; --fail-on documents means"
+            " the documents' sentences",
+        )
 
 
 def workloads_of(options: "RunOptions") -> Any:

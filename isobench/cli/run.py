@@ -17,6 +17,7 @@ from isobench.cli._inputs import (
     claims_of,
     configuration_of,
     configured_as_before,
+    demand_claims,
     refuse_links,
     registry_of,
     run_at,
@@ -45,6 +46,7 @@ from isobench.cli._outputs import (
     show,
 )
 from isobench.config import parameters, paths
+from isobench.model import commands
 from isobench.model.errors import NothingToRunError, UsageError
 from isobench.model.wording import duration_text
 
@@ -250,6 +252,8 @@ def measure(options: Mapping[str, Any]) -> "Outcome | None":
     refuse_unknown(options["fail_on"])
     _refuse_useless(options)
     earlier = _earlier(options["resume"])
+    of_run = () if earlier is None else earlier.metadata.claims
+    demand_claims(options, found=bool(run_options.claims or of_run))
     if earlier is not None:
         run_options = _resumed(run_options, earlier, options)
         if options["config"] is None:
@@ -281,6 +285,12 @@ def _refuse_useless(options: Mapping[str, Any]) -> None:
         store = store_at(options["store"])
         if store.exists:
             store.check()
+        elif options["store"]:  # the first run of a history has none, and a misspelt name neither
+            _progress.note(
+                f"--store {commands.path(store.folder)}: no history is there, so no regression can"
+                " be found",
+                hint=store.command("add"),
+            )
         return
     for flag in ("confirm", "store"):
         if options[flag]:

@@ -826,8 +826,6 @@ def test_a_failed_cell_gives_exit_code_6(measured: Measured, synthetic: Write) -
         (("--fail-on", "noisy"), {}, 4),
         (("--fail-on", "documents"), {}, 1),
         (("--fail-on", "noisy,documents"), {}, 1),
-        # The documents' sentences are refuted here. They are no claims of the user's.
-        (("--fail-on", "claim"), {}, 0),
         ((), {}, 0),
         (("--fail-on", "error"), {}, 0),
     ],
@@ -846,6 +844,39 @@ def test_the_exit_code_shows_how_a_run_ended(
         missing={("docker", "cpu.sha256"): frozenset(range(8))},
     )
     assert measured(path, "-q", *fail_on, **options).code == code
+
+
+OWN_CLAIM = '[[claims]]\nid = "mine"\nquote = "x"\nkind = "equivalent"\ntargets = ["box"]\n'
+
+
+def test_the_documents_sentences_are_no_claims_of_the_users(
+    measured: Measured, synthetic: Write
+) -> None:
+    path = synthetic({("docker", "cpu.sieve"): 3.0})
+    done = measured(path, "-q", "--fail-on", "claim")
+    refused(done, "no claim of yours to judge", "--claims FILE", "--fail-on documents")
+    Path("isobench.toml").write_text(OWN_CLAIM)
+    assert measured(path, "-q", "--fail-on", "claim").code == 0
+
+
+def test_no_claims_are_judged_beside_a_configuration_that_is_ignored(
+    isobench: Run, two_targets: None
+) -> None:
+    planted = Path("isobench.toml").absolute()
+    planted.write_text("")
+    planted.chmod(0o666)
+    Path("mine.toml").write_text(OWN_CLAIM)
+    done = isobench("run", "-n", "--fail-on", "claim")
+    refused(done, f"{planted} may have claims, and is ignored: everyone may write it", "--config")
+    assert isobench("run", "-n", "--fail-on", "claim", "--claims", "mine.toml").code == 0
+    assert isobench("run", "-n", "--fail-on", "error").code == 0
+
+
+def test_a_store_that_is_not_there_is_named(isobench: Run, two_targets: None) -> None:
+    words = ("-q", "-t", "jar", "--fail-on", "regression", "--store")
+    assert "--store nosuch: no history is there" in isobench("run", *words, "nosuch").err
+    Path("there").mkdir()
+    assert "no history is there" not in isobench("run", *words, "there").err
 
 
 def test_an_export_that_cannot_be_written_leaves_a_run_its_exit_code(
