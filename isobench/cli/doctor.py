@@ -1,10 +1,12 @@
 """`isobench doctor`: show why a target cannot run, and install what it needs."""
 
+import contextlib
 import os
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -17,6 +19,10 @@ from isobench.plugins import packages
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+_WAIT: Final = 0.2
+"""Seconds between two looks at whether a command that says nothing has ended."""
+_LINE_END: Final = re.compile(rb"\r?\n|\r")
 
 
 @click.command(epilog=f"Packages for --install: {', '.join(packages.NAMES)}.")
@@ -66,24 +72,59 @@ def doctor(
 
 def _install(commands: Sequence[Sequence[str]], console: "Console", *, yes: bool) -> None:
     import shlex
-    import subprocess
 
+    if not yes and not sys.stdin.isatty():
+        raise UsageError(
+            "--install asks before it installs, and standard input is no terminal",
+            hint="add --yes to install without being asked",
+        )
     for command in commands:
         console.print(f"$ {shlex.join(command)}", style="bold", markup=False, soft_wrap=True)
-    if not yes and sys.stdin.isatty() and not click.confirm("Run these now?", default=True):
+    if not yes and not click.confirm("Run these now?", default=True):
         return
     for command in commands:
-        # The command writes to the same descriptor, past Python's buffer: without this, its output
-        # would come before the line that announces it.
-        sys.stdout.flush()
-        done = subprocess.run(
-            command, check=False, stdin=subprocess.DEVNULL, env=_package_environment()
-        )
-        if done.returncode != 0:
+        if _shown(command) != 0:
             raise UsageError(
                 f"this command failed: {shlex.join(command)}",
                 hint="see its output above, and run it yourself",
             )
+
+
+def _shown(command: Sequence[str]) -> int:
+    """Run a command, print each line of its output as it comes, without secrets, and return its
+    exit code.
+    """
+    import select
+    import subprocess
+
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env=_package_environment(),
+    ) as process:
+        assert process.stdout is not None
+        rest = b""
+        try:
+            while True:
+                if select.select([process.stdout], [], [], _WAIT)[0]:
+                    found = os.read(process.stdout.fileno(), 1 << 16)
+                    *lines, rest = _LINE_END.split(rest + found)
+                    for line in lines:
+                        _progress.say(line.decode(errors="replace"))
+                    if not found:
+                        break
+                # A service that it has started may keep the pipe open.
+                elif process.poll() is not None:
+                    break
+        except BaseException:
+            with contextlib.suppress(PermissionError):  # sudo's: Ctrl-C has reached it as well
+                process.kill()
+            raise
+    if rest:
+        _progress.say(rest.decode(errors="replace"))
+    return process.returncode
 
 
 def _package_environment() -> dict[str, str]:

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import functools
+import io
 import itertools
 import json
 import os
@@ -1338,19 +1339,39 @@ def test_installing_an_unknown_name_runs_nothing(
 def test_installing_shows_each_command_and_stops_at_the_first_that_fails(
     isobench: Run, two_targets: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ran: list[list[str]] = []
-
-    def fail(command: list[str], **_: object) -> "subprocess.CompletedProcess[bytes]":
-        ran.append(command)
-        return subprocess.CompletedProcess(command, 1)
-
-    wanted = [["apt-get", "update"], ["apt-get", "install", "--yes", "bubblewrap"]]
-    monkeypatch.setattr(packages, "commands", lambda _: wanted)
-    monkeypatch.setattr(subprocess, "run", fail)
+    monkeypatch.setattr(packages, "commands", lambda _: [["false", "update"], ["touch", "ran"]])
     done = isobench("doctor", "--install", "--yes", "bubblewrap")
-    assert (done.code, ran) == (2, wanted[:1])
-    assert "$ apt-get update" in done.out
-    assert "this command failed: apt-get update" in done.err
+    assert done.code == 2
+    assert not Path("ran").exists()
+    assert "$ false update" in done.out
+    assert "this command failed: false update" in done.err
+
+
+def test_what_installs_prints_no_secrets_and_controls_no_terminal(
+    isobench: Run, two_targets: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    says = (
+        "printf 'from https://me:hunter22@index/?token=more22\\none\\r\\033[2Jtwo\\n::error::x\\n';"
+        " echo hunter33 >&2; sleep 60 & printf last; echo $! >sleeping"
+    )
+    monkeypatch.setenv("MY_TOKEN", "hunter33")
+    monkeypatch.setattr(packages, "commands", lambda _: [["sh", "-c", says]])
+    done = isobench("doctor", "--install", "--yes", "native")
+    os.kill(int(Path("sleeping").read_text()), signal.SIGKILL)
+    printed = done.out.partition("\nfrom")[2].splitlines()
+    assert printed[:6] == [
+        " https://***@index/?token=***", "one", r"\x1b[2Jtwo", ": :error::x", "***", "last",
+    ]  # fmt: skip
+    assert done.code == 0
+
+
+def test_nothing_is_installed_where_nobody_can_be_asked(
+    isobench: Run, two_targets: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("n\n"))
+    monkeypatch.setattr(packages, "commands", lambda _: [["touch", "ran"]])
+    refused(isobench("doctor", "--install", "native"), "no terminal", "--yes")
+    assert not Path("ran").exists()
 
 
 def test_clean_prints_what_it_removed(isobench: Run, monkeypatch: pytest.MonkeyPatch) -> None:
