@@ -170,8 +170,9 @@ def measure(
     `quick` is a first answer in about a minute, without verdicts. A target that is named and cannot
     run is a gap; one of `require` is an UnavailableError. `margin` is a share (0.05 is 5 %).
     `claims` is a file of claims of your own, `folders` are folders of workloads of your own,
-    `config` a configuration file. `output` is the folder of the run; without it, the run lies in
-    isobench-results. `say` is called with each step in words.
+    `config` a configuration file; a warning names one that is there and ignored. `output` is the
+    folder of the run; without it, the run lies in isobench-results. `say` is called with each step
+    in words.
 
     Errors: UsageError for an unknown name or a value that makes no sense, UnavailableError where
     nothing that was asked for can run, both subclasses of isobench.model.errors.IsobenchError.
@@ -287,10 +288,23 @@ def _ignore(_: str) -> None:
 def _configured(file: Path | str | None) -> tuple[Registry, tuple[Claim, ...]]:
     """Return the targets and claims of a configuration file; isobench's own where none is named."""
     if file is None:
+        _warn_of_ignored()
         return Registry(), ()
     found = configuration.find(Path(file))
     registry = Registry(found.settings.targets, source=found.source)
     return registry, sentences.of_table(found.settings.claims, origin=found.file, text=found.text)
+
+
+def _warn_of_ignored() -> None:
+    """Warn of the file that the command line would use here, and of those that it would not."""
+    try:
+        found = configuration.find()
+    except UsageError as error:
+        configuration.warn_ignored(configuration.FILE, str(error))
+        return
+    found.warn_of_ignored()
+    if found.settings != configuration.Settings():
+        configuration.warn_ignored(found.file, f"only config={found.file!r} would use it")
 
 
 def _seconds(budget: float | str) -> float:

@@ -5,7 +5,9 @@ used only if nobody else can have written it: see `trust`.
 """
 
 import contextlib
+import functools
 import os
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +15,7 @@ from typing import Annotated, Any, Final
 
 import msgspec
 
-from isobench.config import bounded, paths, toml, trust
+from isobench.config import bounded, paths, redaction, toml, trust
 from isobench.model.bounds import LARGEST_SEED, MOST_WANTED
 from isobench.model.errors import UsageError
 
@@ -78,6 +80,17 @@ class Configuration:
         """The file, for messages with line numbers."""
         prefix = _TABLE if Path(self.file).name == _PROJECT else ()
         return toml.Source(origin=self.file, text=self.text, prefix=prefix)
+
+    def warn_of_ignored(self) -> None:
+        """Warn of each file that is ignored, as the command line does."""
+        for one in self.ignored:
+            warn_ignored(str(one.path), one.reason)
+
+
+@functools.cache
+def warn_ignored(path: str, why: str) -> None:
+    """Warn, once in a process, that a configuration is ignored."""
+    warnings.warn(redaction.bare(f"isobench: {path} is ignored: {why}"), stacklevel=2)
 
 
 _READABLE: Final = "name a readable file"

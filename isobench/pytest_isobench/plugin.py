@@ -78,6 +78,7 @@ def registry() -> "Registry":
     from isobench.plugins.registry import Registry
 
     found = configuration.find(None)
+    found.warn_of_ignored()
     return Registry(found.settings.targets, source=found.source, trusted=found.named)
 
 
@@ -120,7 +121,7 @@ def isolated() -> "Iterator[Callable[[str], Inside]]":
 @pytest.fixture
 def isobench_run(request: pytest.FixtureRequest) -> "Run":
     """Return the run of a test with the marker `isobench`, as `isobench.load` returns it."""
-    if request.node.get_closest_marker("isobench") is None:
+    if _marker(request.node) is None:
         raise pytest.UsageError("isobench_run is for tests with @pytest.mark.isobench")
     run: Run = request.node.stash[_RUN]
     return run
@@ -130,18 +131,28 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Measure what a test with the marker asks for."""
     # pytest calls plug-ins before its own modules, so the fixtures find the run. Only what skips
     # tests comes earlier there (`tryfirst`): a test that is skipped measures nothing.
-    marker = item.get_closest_marker("isobench")
+    marker = _marker(item)
     if marker is not None:
         item.stash[_RUN] = _measured(item, marker)
 
 
 def pytest_runtest_call(item: pytest.Item) -> None:
     """Fail a test with the marker where a cell is not near-native."""
-    marker = item.get_closest_marker("isobench")
-    if marker is not None:
+    if _marker(item) is not None:
         reasons = _refuting(item.stash[_RUN])
         if reasons:
             pytest.fail("\n".join(reasons), pytrace=False)
+
+
+def _marker(item: pytest.Item) -> pytest.Mark | None:
+    """Return the marker of a test. UsageError: it has several, perhaps one of its class."""
+    found = [*item.iter_markers("isobench")]
+    if len(found) > 1:
+        raise pytest.UsageError(
+            f"{item.nodeid}: {len(found)} markers @pytest.mark.isobench, of the test itself,"
+            " its class or its module; a test asserts one run: write a test for each"
+        )
+    return found[0] if found else None
 
 
 def _measured(item: pytest.Item, marker: pytest.Mark) -> "Run":

@@ -5,6 +5,7 @@ import errno
 import shutil
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -248,6 +249,23 @@ def test_after_a_time_limit_the_next_run_has_a_new_session(monkeypatch: pytest.M
     finally:
         inside.close()
     assert len(closed) == len(opened)
+
+
+def test_a_configuration_that_is_not_used_is_named_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    own = tmp_path / "isobench.toml"
+    own.write_text("[targets.landlock]\nseccomp = false\n")
+    with pytest.warns(UserWarning, match=r"isobench.toml is ignored: .*config='isobench.toml'"):
+        api._configured(None)
+    own.chmod(0o666)
+    with pytest.warns(UserWarning, match=f"{own} is ignored: everyone may write it"):
+        api._configured(None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        api._configured(None)
+        api._configured("isobench.toml")
 
 
 def test_a_second_run_of_the_process_at_the_same_time_is_refused(

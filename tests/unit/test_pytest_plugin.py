@@ -64,6 +64,35 @@ def test_an_interruption_of_a_run_ends_pytest(tmp_path: Path) -> None:
     assert "went on" not in done.stdout
 
 
+SEVERAL = """
+import pytest
+
+
+@pytest.mark.isobench(targets="landlock", workloads="cpu")
+class TestIt:
+    @pytest.mark.isobench(targets="wasm", workloads="cpu")
+    def test_it(self):
+        pass
+"""
+
+
+def test_several_markers_are_an_error_and_no_choice(tmp_path: Path) -> None:
+    (tmp_path / "test_it.py").write_text(SEVERAL)
+    done = run(tmp_path)
+    assert done.returncode == pytest.ExitCode.TESTS_FAILED
+    assert "TestIt::test_it: 2 markers @pytest.mark.isobench" in done.stdout
+    assert not (tmp_path / "isobench-results").exists()
+
+
+def test_a_configuration_that_is_ignored_is_a_warning(tmp_path: Path) -> None:
+    (tmp_path / "isobench.toml").touch()
+    (tmp_path / "isobench.toml").chmod(0o666)
+    (tmp_path / "test_it.py").write_text("def test_it(isolated): pass\ndef test_2(isolated): pass")
+    done = run(tmp_path)
+    assert done.returncode == 0
+    assert done.stdout.count("isobench.toml is ignored: everyone may write it") == 1
+
+
 SKIPPED = """
 import types
 
