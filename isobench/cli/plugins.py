@@ -8,6 +8,7 @@ import click
 
 from isobench.cli import _progress
 from isobench.cli._options import color_option
+from isobench.config import redaction
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -91,7 +92,9 @@ def _row(plugin: "Plugin") -> Row:
     state = _REFUSED if plugin.refused else _BROKEN if plugin.faults else _LOADED
     reasons = dict.fromkeys(str(fault) for fault in plugin.faults)
     hints = dict.fromkeys(fault.hint for fault in plugin.faults)
-    return Row(plugin=plugin, state=state, reason="; ".join(reasons), hint="; ".join(hints))
+    # The texts come from plug-ins, and perhaps from what these have asked.
+    reason, hint = (redaction.bare("; ".join(texts)) for texts in (reasons, hints))
+    return Row(plugin=plugin, state=state, reason=reason, hint=hint)
 
 
 def _table(rows: Sequence[Row], console: "Console") -> None:

@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from isobench.config import redaction
+
 MOST_BYTES: Final = 1 << 20
 """The longest configuration, in bytes."""
 # The kernel's limit, MAXSYMLINKS: path_resolution(7).
@@ -161,9 +163,12 @@ def user_name(number: int) -> str:
     """Return the name of a user, or its number."""
     # A container may have files of users that its /etc/passwd does not list.
     try:
-        return pwd.getpwuid(number).pw_name
+        name = pwd.getpwuid(number).pw_name
     except KeyError:
         return f"user {number}"
+    if redaction.is_leaving_out_names():
+        redaction.leave_out_names([name])
+    return name
 
 
 def _group(number: int) -> str:

@@ -286,6 +286,18 @@ def test_a_name_that_no_flag_and_no_link_can_carry_is_told(
     assert f"its name {name!r} is not valid for" in row["reason"]
 
 
+def test_what_a_plug_in_says_is_listed_without_secrets_and_controls_no_terminal(
+    install: Install, isobench: Run
+) -> None:
+    install(Kind.EXPORTER, 'raise ValueError("\\x1b[31m auth.rootPassword=hunter22")', name="mine")
+    row = listed(isobench)["exporter", "mine"]
+    done = isobench("plugins", "list")
+    for shown in (row["reason"], done.words):
+        assert r"\x1b[31m auth.rootPassword=***" in shown
+        assert "hunter22" not in shown
+    assert "\x1b" not in done.out
+
+
 # ---- workloads -----------------------------------------------------------------------------------
 
 WORKLOAD = """

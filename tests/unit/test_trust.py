@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from isobench.config import file, trust
+from isobench.config import file, redaction, trust
 from isobench.model import Lack, Unavailable
 from isobench.model.errors import UsageError
 from isobench.plugins.registry import Registry
@@ -260,6 +260,20 @@ def test_a_file_of_nobody_above_this_folder_runs_nothing_and_is_named(
 
     isobench("doctor", "trap", "--config", planted)
     assert (tmp_path / "executed").exists()
+
+
+@as_root
+def test_redact_leaves_out_the_name_of_another_user(
+    work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    redaction.leave_out_names()
+    account = pwd.getpwuid(os.geteuid())
+    other = pwd.struct_passwd(("marguerite", *account[1:]))
+    monkeypatch.setattr(pwd, "getpwuid", lambda _: other)
+    (work / "isobench.toml").write_text("")
+    give_away(work / "isobench.toml")
+    (found,) = file.find(environment={}).ignored
+    assert redaction.text(found.reason) == "it belongs to ***"
 
 
 def probed(registry: Registry, name: str) -> Unavailable:
