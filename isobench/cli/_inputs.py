@@ -1,6 +1,6 @@
 """What commands read: configuration, claims, workloads, runs."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -125,10 +125,9 @@ def claims_of(file: Path | None, settings: Any, config: Path | None) -> "tuple[C
     return claims.of_table(settings.claims, origin=found.file, text=found.text)
 
 
-def demand_claims(options: Mapping[str, Any], *, found: bool) -> None:
-    """Check that --fail-on claim has claims to judge; `found`: there are some of the user's.
-
-    UsageError: there are none, or a configuration that may have others is ignored.
+def refuse_ignored_claims(options: Mapping[str, Any]) -> None:
+    """Raise UsageError where --fail-on claim is given, and a configuration that may have claims is
+    ignored.
     """
     if "claim" not in options["fail_on"] or options["claims"]:
         return
@@ -137,8 +136,12 @@ def demand_claims(options: Mapping[str, Any], *, found: bool) -> None:
             f"--fail-on claim: {one.path} may have claims, and is ignored: {one.reason}",
             hint=f"--config {commands.path(one.path)}, if you trust it, or --claims FILE",
         )
-    if not found:
-        raise UsageError(
+
+
+def note_without_claims(fail_on: Collection[str], *, found: bool) -> None:
+    """Print a note where --fail-on claim is given and none of the user's claims is `found`."""
+    if "claim" in fail_on and not found:
+        _progress.note(
             "--fail-on claim: there is no claim of yours to judge",
             hint="--claims FILE, or tables [[claims]] in isobench.toml; --fail-on documents means"
             " the documents' sentences",

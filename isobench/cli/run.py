@@ -17,7 +17,8 @@ from isobench.cli._inputs import (
     claims_of,
     configuration_of,
     configured_as_before,
-    demand_claims,
+    note_without_claims,
+    refuse_ignored_claims,
     refuse_links,
     registry_of,
     run_at,
@@ -253,7 +254,8 @@ def measure(options: Mapping[str, Any]) -> "Outcome | None":
     _refuse_useless(options)
     earlier = _earlier(options["resume"])
     of_run = () if earlier is None else earlier.metadata.claims
-    demand_claims(options, found=bool(run_options.claims or of_run))
+    refuse_ignored_claims(options)
+    note_without_claims(options["fail_on"], found=bool(run_options.claims or of_run))
     if earlier is not None:
         run_options = _resumed(run_options, earlier, options)
         if options["config"] is None:

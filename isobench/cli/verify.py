@@ -9,7 +9,13 @@ import click
 
 from isobench.cli import _ci, run
 from isobench.cli._exits import VERIFY_FAILURES, exit_code, refuse_unknown
-from isobench.cli._inputs import claims_of, demand_claims, registry_of, run_at
+from isobench.cli._inputs import (
+    claims_of,
+    note_without_claims,
+    refuse_ignored_claims,
+    registry_of,
+    run_at,
+)
 from isobench.cli._options import (
     Exporting,
     claims_option,
@@ -73,10 +79,10 @@ def verify(path: Path | None, **options: Any) -> None:
             "--fail-on documents has no effect with --claims: a file of claims is judged alone",
             hint="leave out --claims, or documents",
         )
+    refuse_ignored_claims(options)
     registry, settings = registry_of(options["config"])
     own = claims_of(options["claims"], settings, options["config"])
     if options["measure"] or options["budget"] or (path is None and not _measured()):
-        demand_claims(options, found=bool(own))
         outcome = _measure_for(own, registry, options)
     else:
         outcome = answer_again(run_at(path), options["output"], own)
@@ -93,7 +99,7 @@ def verify(path: Path | None, **options: Any) -> None:
     unwritten = export(outcome, options)
     _ci.publish(outcome, options["fail_on"])
     judged = [claim for claim in outcome.summary.claims if claim.id in ids]
-    demand_claims(options, found=not all(claim.is_documents for claim in judged))
+    note_without_claims(options["fail_on"], found=not all(claim.is_documents for claim in judged))
     sys.exit(exit_code(outcome, options["fail_on"], judged) or unwritten)
 
 
