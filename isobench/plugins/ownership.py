@@ -15,6 +15,7 @@ import re
 import shutil
 import stat
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
@@ -139,6 +140,23 @@ def owner_of(name: str) -> str:
     """Return the owner in a name that begins with one; empty for every other name."""
     parts = name.split("-")
     return "-".join(parts[:_PARTS]) if len(parts) > _PARTS and parts[0] == "isobench" else ""
+
+
+_doubted = threading.Event()
+
+
+def doubt() -> None:
+    """Note that something of this process may be left, though it was to be removed: a run then
+    looks for it at its end.
+    """
+    _doubted.set()
+
+
+def take_doubt() -> bool:
+    """Return whether something may be left, and forget that."""
+    doubted = _doubted.is_set()
+    _doubted.clear()
+    return doubted
 
 
 @contextlib.contextmanager

@@ -55,22 +55,28 @@ def sweep_own(
     *,
     limit: float = BRIEF,
 ) -> None:
-    """Remove what an interruption of this process may have left; `say` hears what stays."""
+    """Remove what this process may have left, as after an interruption; `say` hears what stays."""
+    left: dict[str, str] = {}
 
     def report(leftover: Leftover) -> None:
-        if leftover.failure:
-            say(f"{leftover.what} is not removed: {leftover.failure}; {CLEAN}")
+        left[leftover.what] = leftover.failure
 
     def alive(whose: str) -> bool:
         return whose != ownership.mine() and ownership.alive(whose)
 
-    # Twice: an engine may still be making a container for a request whose answer was interrupted.
-    for _ in range(2):
-        began = time.monotonic()
-        guard.sweep(targets, alive, cached=False, on_leftover=report, limit=limit)
-        if time.monotonic() - began > limit:  # nor would it answer the second time
-            return
-        time.sleep(_BETWEEN)
+    try:
+        # Twice: an engine may still be making a container for a request whose answer was
+        # interrupted.
+        for _ in range(2):
+            began = time.monotonic()
+            guard.sweep(targets, alive, cached=False, on_leftover=report, limit=limit)
+            if time.monotonic() - began > limit:  # nor would it answer the second time
+                break
+            time.sleep(_BETWEEN)
+    finally:
+        for what, failure in left.items():
+            if failure:
+                say(f"{what} is not removed: {failure}; {CLEAN}")
 
 
 @contextlib.contextmanager

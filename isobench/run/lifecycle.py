@@ -38,7 +38,7 @@ from isobench.model.errors import (
 )
 from isobench.model.units import TargetName, WorkloadName
 from isobench.payload import build, stage
-from isobench.plugins import guard, signals
+from isobench.plugins import guard, ownership, signals
 from isobench.plugins.api import Explains
 from isobench.plugins.registry import Registry
 from isobench.report import write
@@ -285,6 +285,8 @@ class Lifecycle:
                 except Exception as error:  # noqa: BLE001 - also one that nobody expects
                     failure = error
                     self._note(stopped="failure")
+                if ownership.take_doubt():
+                    self._clean_up(chosen)
                 # What follows takes moments, and a run that has been measured is complete.
                 last.enter_context(signals.uninterrupted())
                 # Compared with host-pre.json it shows what changed during the run.
@@ -404,6 +406,7 @@ class Lifecycle:
             cleanup.sweep_own(chosen.able, self.observer.say)
         except KeyboardInterrupt:  # a second Ctrl-C: the user wants the report now
             self.observer.say(f"some things of this run are not removed: {cleanup.CLEAN}")
+        ownership.take_doubt()  # what stays has been named
 
     def _describe(self, chosen: Chosen, payloads: Sequence[Payload], scratch: Path) -> None:
         facts = host.describe(scratch)

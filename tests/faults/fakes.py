@@ -112,6 +112,21 @@ class Engine:
     refused: set[str] = field(default_factory=set)
     """Paths whose deletion fails."""
     deleted: list[str] = field(default_factory=list)
+    silent: set[str] = field(default_factory=set)
+    """Paths at which something is made, and the connection cut in place of a reply."""
+    is_late: bool = False
+    """Whether nothing that is to be deleted exists yet."""
+    asked: list[str] = field(default_factory=list)
+    """The whole paths of those requests."""
+
+    def delete(self, wanted: str) -> tuple[int, object]:
+        """Return the status and the reply of a request to delete something."""
+        if wanted in self.refused:
+            return 409, {"message": "it is in use"}
+        if self.is_late:
+            return 404, {"message": "no such thing"}
+        self.deleted.append(wanted)
+        return 200, []
 
     @contextlib.contextmanager
     def serving(self, path: Path) -> Iterator[None]:
@@ -140,14 +155,14 @@ class Engine:
                     self.answer(404, {"message": "no such thing"})
 
             def do_DELETE(self) -> None:
-                if self.wanted in engine.refused:
-                    self.answer(409, {"message": "it is in use"})
-                else:
-                    engine.deleted.append(self.wanted)
-                    self.answer(200, [])
+                self.answer(*engine.delete(self.wanted))
 
             def do_POST(self) -> None:
                 self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                if self.wanted in engine.silent:
+                    engine.asked.append(self.path)
+                    self.close_connection = True
+                    return
                 made = engine.created.get(self.wanted)
                 self.answer(201 if made else 404, made or {"message": "no such thing"})
 

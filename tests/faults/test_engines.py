@@ -3,6 +3,7 @@ belongs to somebody else is removed.
 """
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -61,6 +62,10 @@ def image(*names: str, **labels: str) -> dict[str, object]:
     return {"Id": f"sha256:{abs(hash(names))}", "RepoTags": list(names), "Labels": labels}
 
 
+def container(identity: str, name: str, **labels: str) -> dict[str, object]:
+    return {"Id": identity, "Names": [f"/{name}"], "Labels": labels}
+
+
 def test_only_images_with_the_whole_mark_are_removed_and_by_name(engine: fakes.Engine) -> None:
     engine.replies["/images/json"] = [
         image(OWN, isobench="1"),
@@ -88,15 +93,53 @@ def test_one_that_cannot_be_removed_is_reported_and_the_others_are_removed(
 def test_only_containers_of_dead_runs_with_the_whole_mark_are_removed(
     engine: fakes.Engine,
 ) -> None:
+    mine, odd = ownership.mine(), "isobench-x-²-³"
     engine.replies["/containers/json"] = [
-        {"Id": "dead", "Labels": {"isobench": "1", "isobench.owner": DEAD}},
-        {"Id": "mine", "Labels": {"isobench": "1", "isobench.owner": ownership.mine()}},
-        {"Id": "half", "Labels": {"isobench": "yes", "isobench.owner": DEAD}},
-        {"Id": "none", "Labels": {"isobench": "1"}},
-        {"Id": "odd", "Labels": {"isobench": "1", "isobench.owner": "isobench-x-²-³"}},
+        container("dead", oci.new_name(DEAD), **oci.labels(DEAD)),
+        container("mine", oci.new_name(mine), **oci.labels(mine)),
+        container("half", oci.new_name(DEAD), **{**oci.labels(DEAD), "isobench": "yes"}),
+        container("none", oci.new_name(DEAD), isobench="1"),
+        container("odd", oci.new_name(odd), **oci.labels(odd)),
+        # These have the labels of their image, which somebody has committed.
+        container("lent", "my-own-database", **oci.labels(DEAD)),
+        container("like", f"my-{DEAD}-0", **oci.labels(DEAD)),
+        {"Id": "bare", "Labels": oci.labels(DEAD)},
     ]
     assert [one.what for one in swept(cached=False)] == ["docker container dead"]
     assert engine.deleted == ["/containers/dead"]
+
+
+@pytest.mark.parametrize("is_late", [False, True], ids=["cut reply", "late container"])
+def test_a_container_whose_creation_was_not_answered_is_removed_or_named(
+    is_late: bool, engine: fakes.Engine
+) -> None:
+    engine.silent, engine.is_late = {"/containers/create"}, is_late
+    with pytest.raises(SessionError) as caught:
+        docker_target._made(docker_target._connect(), DEAD, "i", ["/x"])
+    (name,) = re.findall(r"\?name=([\w-]+)", engine.asked[0])
+    assert ownership.owner_of(name) == DEAD
+    assert engine.deleted == ([] if is_late else [f"/containers/{name}"])
+    assert (f"a container {name} may come yet" in str(caught.value)) is is_late
+    assert ownership.take_doubt() is is_late
+
+
+def test_a_container_whose_removal_is_refused_is_named_with_the_engines_message(
+    engine: fakes.Engine,
+) -> None:
+    engine.refused = {"/containers/c1"}
+    client = docker_target._connect()
+    why = "the container c1 stays: it is in use"
+    with pytest.raises(SessionError, match=f"^{why}$"), docker_target._removed(client, "c1"):
+        pass
+    assert ownership.take_doubt()
+    with (
+        pytest.raises(SessionError, match=f"^docker: lost; and {why}$"),
+        docker_target._removed(client, "c1"),
+    ):
+        raise OSError("lost")
+    with pytest.raises(KeyboardInterrupt), docker_target._removed(client, "c1"):
+        raise KeyboardInterrupt
+    assert ownership.take_doubt()
 
 
 def test_clean_exits_with_6_if_something_stays(engine: fakes.Engine) -> None:
@@ -127,7 +170,7 @@ def test_a_container_without_the_limit_of_its_target_is_removed_and_not_measured
     def create(**options: Any) -> str:
         return docker_target._create(
             docker_target._connect(), docker_target.DockerTarget(**options), oci.Settings(),
-            image="i", command=["/x"], environment={}, labels={},
+            image="i", command=["/x"], environment={}, owner=DEAD,
         )  # fmt: skip
 
     if is_in_force:

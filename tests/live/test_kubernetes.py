@@ -216,23 +216,26 @@ def test_memory_past_the_limit_is_no_answer(own: Path, staged: Make) -> None:
 
 
 def test_pods_of_other_owners_are_left_alone(own: Path) -> None:
-    """Labelled as ours, but of another machine, of a living owner, or with no label at all."""
+    """Labelled as ours, but of another machine, of a living owner, with no label at all, or with
+    a name of its own."""
     where = "/api/v1/namespaces/default/pods"
     spec = {
         "containers": [{"name": _pod.CONTAINER, "image": real.PAUSE, "imagePullPolicy": "Never"}],
         "automountServiceAccountToken": False,
     }
+    dead = ownership.mine().replace(f"-{os.getpid()}-", "-999999999-")
     strangers = {
         "stranger": {"app": "theirs"},
         "other-machine": {**oci.labels("isobench-ffffff-1-1"), _pod.HOST_LABEL: "ffffffffffff"},
         "living": _pod.labels(ownership.mine()),
-        "dead": _pod.labels(ownership.mine().replace(f"-{os.getpid()}-", "-999999999-")),
+        "lent": _pod.labels(dead),
+        f"{dead}-0": _pod.labels(dead),
     }
     try:
         for name, labels in strangers.items():
             real.ask("POST", where, {"metadata": {"name": name, "labels": labels}, "spec": spec})
-        assert "pod dead" in KubernetesTarget().sweep(ownership.alive, cached=True)
-        assert set(all_pods()) == set(strangers) - {"dead"}
+        assert f"pod {dead}-0" in KubernetesTarget().sweep(ownership.alive, cached=True)
+        assert set(all_pods()) == set(strangers) - {f"{dead}-0"}
     finally:
         for name in all_pods():
             real.ask("DELETE", f"{where}/{name}", {"gracePeriodSeconds": 0})

@@ -1,5 +1,6 @@
 """Whole runs, from the wish to the report, over targets that answer to a script."""
 
+import contextlib
 import functools
 import gc
 import hashlib
@@ -60,6 +61,7 @@ from isobench.model.errors import (
 )
 from isobench.model.units import Nanoseconds, Sha256, TargetName, Unit, WorkloadName, seconds
 from isobench.payload import build
+from isobench.plugins import ownership
 from isobench.plugins.api import Completed, Target
 from isobench.plugins.registry import Registry
 from isobench.plugins.testing import FakeTarget, Fault, Script, correct_check
@@ -1398,6 +1400,32 @@ def test_an_interruption_sweeps_what_an_engine_may_have_left_of_this_very_run() 
     run(subject, observer=Observer(interrupt_at="block 1:"))
     assert subject.swept
     assert not any(subject.swept)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stubborn(Leftovers):
+    """A target whose engine does not let something be removed."""
+
+    @contextlib.contextmanager
+    def open(self, stage: Stage) -> Iterator[Any]:
+        with super().open(stage) as session:
+            yield session
+        ownership.doubt()
+
+    def sweep(self, alive: Callable[[str], bool], *, cached: bool) -> Sequence[Leftover]:
+        if not alive(ownership.mine()):
+            self.swept.append(cached)
+        return [Leftover(what="container x", failure="it is in use")]
+
+
+def test_a_run_looks_at_its_end_for_what_may_be_left_and_names_what_stays() -> None:
+    observer = Observer()
+    subject = Stubborn(name=BOX, inside=INSIDE)
+    run(subject, observer=observer)
+    assert subject.swept
+    line = "container x is not removed: it is in use; isobench clean --stale removes what is left"
+    assert observer.said.count(line) == 1
+    assert not ownership.take_doubt()
 
 
 @dataclass(frozen=True, kw_only=True)

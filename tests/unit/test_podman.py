@@ -8,6 +8,7 @@ import pytest
 from isobench.model import Command, Stage
 from isobench.model.errors import SessionError
 from isobench.model.units import Sha256
+from isobench.plugins import ownership
 from isobench.plugins.api import Completed
 from isobench.targets.containers import _podman, podman
 from isobench.targets.shared import oci, processes
@@ -155,26 +156,33 @@ def test_a_monitor_of_no_container_ends_nothing(
     assert done == [7, "0" * 64]
 
 
-def test_a_sweep_removes_pods_then_containers_and_tries_a_pod_again(
+def test_a_sweep_removes_pods_then_containers_of_the_dead_and_tries_each_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     owner = "isobench-1-2-3"
     of = b'"Labels": {"isobench": "1", "isobench.owner": "%b"}' % owner.encode()
     calls: list[str] = []
-    refusals = [SessionError("podman pod: exec session is running")]
+    refusals = {"p", "c"}
+
+    def refuse_once(which: str) -> None:
+        if which in refusals:
+            refusals.remove(which)
+            raise SessionError("podman: a process is running")
 
     def checked(*arguments: str, **_: object) -> bytes:
         match arguments:
             case ("pod", "rm", *_, "--", pod):
                 calls.append(f"pod {pod}")
-                if refusals:
-                    raise refusals.pop()
+                refuse_once(pod)
             case ("rm", *_, "--", container):
                 calls.append(f"container {container}")
+                refuse_once(container)
             case ("pod", "ps", *_):
                 return b'[{"Id": "p", "Name": "%b-0", %b}]' % (owner.encode(), of)
             case ("ps", *_):
-                return b'[{"Id": "c", %b}]' % of
+                one = b'{"Id": "%b", "Names": ["%b"], %b}'
+                lent = one % (b"lent", b"my-own-database", of)  # the labels are those of its image
+                return b"[%b, %b]" % (one % (b"c", f"{owner}-1".encode(), of), lent)
         return b""
 
     monkeypatch.setattr(_podman, "checked", checked)
@@ -182,9 +190,44 @@ def test_a_sweep_removes_pods_then_containers_and_tries_a_pod_again(
         _podman, "run", lambda *_, **__: Completed(exit_code=0, stdout=b"", stderr=b"")
     )
     monkeypatch.setattr(processes, "own", lambda _: [])
-    assert _podman.sweep({owner}.__contains__, images=False) == []
+    assert _podman.sweep({owner, ""}.__contains__, images=False) == []
     assert calls == []
-    removed = _podman.sweep(lambda _: False, images=False)
+    removed = _podman.sweep(lambda whose: not whose, images=False)
     assert [one.what for one in removed] == [f"podman pod {owner}-0", "podman container c"]
     assert [one.failure for one in removed] == ["", ""]
-    assert calls == ["pod p", "pod p", "container c"]
+    assert calls == ["pod p", "pod p", "container c", "container c"]
+
+
+@pytest.mark.parametrize("kind", [podman.PodmanTarget, podman.PodTarget])
+def test_what_podman_does_not_remove_is_named_with_its_message(
+    kind: type[podman.PodmanTarget], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def checked(*arguments: str, **_: object) -> bytes:
+        if "rm" in arguments:
+            raise SessionError("podman rm: device or resource busy")
+        return b""
+
+    monkeypatch.setattr(_podman, "checked", checked)
+    monkeypatch.setattr(kind, "_ready", lambda *_: oci.Settings())
+    made = Stage(root=tmp_path, digest=Sha256("0" * 64), tools={}, scratch=tmp_path, owner="x")
+    with (
+        pytest.raises(SessionError, match=r"^the \w+ x-\w+ stays: .* device or resource busy$"),
+        kind().open(made),
+    ):
+        pass
+    assert ownership.take_doubt()
+    first = SessionError("lost", hint="look", log="what it printed")
+    with pytest.raises(SessionError, match=r"^lost; and the .*busy$") as caught, kind().open(made):
+        raise first
+    assert (caught.value.hint, caught.value.log) == ("look", "what it printed")
+    assert ownership.take_doubt()
+
+
+def test_an_image_of_a_commit_has_no_owner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Containers get the labels of their image."""
+    calls: list[tuple[str, ...]] = []
+    monkeypatch.setattr(_podman, "checked", lambda *words, **_: calls.append(words) or b"")
+    made = Stage(root=tmp_path, digest=Sha256("0" * 64), tools={}, scratch=tmp_path, owner="x")
+    podman._commit(made, "base")
+    (commit,) = (words for words in calls if words[0] == "commit")
+    assert "--change=LABEL isobench.owner=" in commit

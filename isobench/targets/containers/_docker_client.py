@@ -84,6 +84,8 @@ class Listed(msgspec.Struct, rename="pascal"):
 
     id: str
     labels: Texts | None = None
+    names: tuple[str, ...] | None = None
+    """Each with a slash before it."""
 
 
 class Image(msgspec.Struct, rename="pascal"):

@@ -325,7 +325,7 @@ def sweep_labelled(cluster: _kubernetes.Cluster, alive: Callable[[str], bool]) -
     removed = []
     for pod in cluster.pods(f"{oci.LABEL}=1,{HOST_LABEL}={host()}"):
         found = pod["metadata"]
-        if not alive(found["labels"].get(oci.OWNER_LABEL, "")):
+        if not alive(oci.owner_of(found["labels"], [found["name"]])):
             Pod(cluster=cluster, name=found["name"], uid=found["uid"]).end()
             removed.append(Leftover(what=f"pod {found['name']}"))
     return removed

@@ -6,7 +6,6 @@ import itertools
 import json
 import os
 import re
-import secrets
 import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -283,7 +282,7 @@ def _start_error(engine: Options, settings: oci.Settings, root: Path) -> str:
 
     SessionError: podman does not end, as it would not with other settings either.
     """
-    name = f"{ownership.mine()}-{secrets.token_hex(4)}"
+    name = oci.new_name(ownership.mine())
     # Killing the command does not end the container: conmon, which holds it, is no child of it.
     finished = False
     try:
@@ -371,12 +370,17 @@ def remove_pod(pod: str) -> str:
 
 
 def _failure(*arguments: str) -> str:
-    """Run podman; return why it fails, or an empty string."""
-    try:
-        checked(*arguments)
-    except SessionError as error:
-        return str(error)
-    return ""
+    """Let podman remove something; return why it fails, or an empty string."""
+    failure = ""
+    for _ in range(2):  # a process that ends at this moment can fail the first removal
+        try:
+            checked(*arguments)
+        except SessionError as error:
+            failure = str(error)
+        else:
+            return ""
+    ownership.doubt()
+    return failure
 
 
 class Listed(msgspec.Struct):
@@ -385,6 +389,8 @@ class Listed(msgspec.Struct):
     id: str = msgspec.field(name="Id")
     labels: Mapping[str, str] | None = msgspec.field(name="Labels", default=None)
     name: str = msgspec.field(name="Name", default="")
+    names: tuple[str, ...] | None = msgspec.field(name="Names", default=None)
+    """Those of a container; a pod has one name."""
 
 
 class _State(msgspec.Struct, rename="pascal"):
@@ -460,13 +466,16 @@ def sweep(alive: Callable[[str], bool], *, images: bool) -> list[Leftover]:
 
 def _dead(alive: Callable[[str], bool], *arguments: str) -> list[Listed]:
     """Return the pods or containers in a list of Podman's whose run has died."""
-    return [one for one in listed(Listed, *arguments) if not alive(oci.owner_of(one.labels))]
+    return [
+        one
+        for one in listed(Listed, *arguments)
+        if not alive(oci.owner_of(one.labels, (one.name, *(one.names or ()))))
+    ]
 
 
 def _sweep_pods(alive: Callable[[str], bool]) -> list[Leftover]:
     return [
-        # A process that ends at this moment can fail the first removal.
-        Leftover(what=f"podman pod {pod.name}", failure=remove_pod(pod.id) and remove_pod(pod.id))
+        Leftover(what=f"podman pod {pod.name}", failure=remove_pod(pod.id))
         for pod in _dead(alive, "pod", "ps")
     ]
 

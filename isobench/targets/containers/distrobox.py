@@ -13,7 +13,6 @@ import io
 import itertools
 import json
 import os
-import secrets
 import shutil
 import subprocess
 import tarfile
@@ -226,12 +225,15 @@ class _Box:
         self.call(["podman", "stop", "--time", "0", self.name], timeout=_podman.CALL)
         self._end(children)
 
-    def remove(self) -> None:
-        """Remove the box, its processes, and the home of `enter`."""
+    def remove(self) -> str:
+        """Remove the box, its processes, and the home of `enter`; return why the box stays, or an
+        empty string.
+        """
         children = self._children()
-        _podman.remove(self.name)
+        failure = _podman.remove(self.name)
         self._end(children)
         shutil.rmtree(_home(self.name), ignore_errors=True)
+        return failure
 
     def _children(self) -> list[int]:
         """Return the numbers of the box's processes."""
@@ -430,12 +432,10 @@ class DistroboxTarget:
     def _created(self, owner: str, image: str) -> Iterator[_Box]:
         """Create a box, which does not start it; remove it at the end."""
         settings = _podman.working_settings(_podman.Options())
-        box = _Box(name=f"{owner}-{secrets.token_hex(4)}", environment=_environment(settings))
-        try:
+        box = _Box(name=oci.new_name(owner), environment=_environment(settings))
+        with oci.removed(f"box {box.name}", box.remove):
             box.create(image, owner)
             yield box
-        finally:
-            box.remove()
 
     @contextlib.contextmanager
     def _set_up(self, stage: Stage) -> Iterator[_Box]:

@@ -107,14 +107,10 @@ def _provide(client: Client, stage: Stage, base: str) -> None:
 def _commit(client: Client, stage: Stage, base: str) -> None:
     """Make an image of one of the user's and the payloads of a stage."""
     repository, _, tag = oci.image_name(stage, base).rpartition(":")
-    labels = dict(oci.labels(stage.owner))
-    created = client.create_container(base, [oci.AGENT], labels=labels, use_config_proxy=False)
-    container = read(_docker_client.Made, created).id
-    try:
+    container = _made(client, stage.owner, base, [oci.AGENT]).id
+    with _removed(client, container):
         client.put_archive(container, "/", oci.stage_layer(stage))
-        client.commit(container, repository=repository, tag=tag, changes=oci.MARK)
-    finally:
-        _remove(client, container)
+        client.commit(container, repository=repository, tag=tag, changes=[*oci.OF_A_COMMIT])
 
 
 def _base(client: Client, image: str) -> str:
@@ -261,7 +257,7 @@ class DockerTarget(oci.Engine):
             image=oci.image_name(stage, base),
             command=[f"{Stage.INSIDE}/{command.argv[0]}", *command.argv[1:]],
             environment=command.environ(oci.INSIDE),
-            labels=oci.labels(stage.owner),
+            owner=stage.owner,
             cpus=self.cpus or stage.cpus,
         )  # fmt: skip
         try:
@@ -285,31 +281,25 @@ class DockerTarget(oci.Engine):
         with _engine() as client:
             settings = self._ready(client, stage)
             container = self.create(client, stage, Command(argv=("_agent",)), settings)
-            try:
+            with _removed(client, container):
                 client.start(container)
                 yield _Session(client, container, settings)
-            finally:
-                _remove(client, container)
 
     def launch(self, stage: Stage, command: Command, *, timeout: Nanoseconds) -> Completed:
         """Create, attach, start, read and remove a container, as `docker run --rm` does."""
         with _engine() as client:
             container = self.create(client, stage, command, self._ready(client, stage))
             command.on_phase("engine.created")
-            try:
+            with _removed(client, container):
                 return _attach_and_start(client, container, command, timeout)
-            finally:
-                _remove(client, container)
 
     @contextlib.contextmanager
     def stopped(self, stage: Stage, command: Command) -> Iterator[Startable]:
         """Create a container that is started again and again."""
         with _engine() as client:
             container = self.create(client, stage, command, self._ready(client, stage))
-            try:
+            with _removed(client, container):
                 yield _Stopped(client, container, command)
-            finally:
-                _remove(client, container)
 
     def sweep(self, alive: Callable[[str], bool], *, cached: bool) -> Sequence[Leftover]:
         """Remove the containers of runs that have died, and with `cached` the images.
@@ -322,8 +312,11 @@ class DockerTarget(oci.Engine):
             images = read(list[Image], client.images(filters=_MARKED))
         except ERRORS:
             return []  # an engine that does not run is no failure: there is then nothing to remove
-        dead = [one for one in containers if not alive(oci.owner_of(one.labels))]
-        removed = [_removed_container(client, one.id) for one in dead]
+        removed = [
+            Leftover(what=f"docker container {one.id[:12]}", failure=_remove(client, one.id))
+            for one in containers
+            if not alive(oci.owner_of(one.labels, (name.lstrip("/") for name in one.names or ())))
+        ]
         for image in images:
             # A name of isobench's is a part of the mark: an image that was built from one of its
             # images has its labels too.
@@ -336,17 +329,6 @@ class DockerTarget(oci.Engine):
 
 
 _MARKED: Final = {"label": f"{oci.LABEL}=1"}
-
-
-def _removed_container(client: Client, container: str) -> Leftover:
-    what = f"docker container {container[:12]}"
-    try:
-        client.remove_container(container, force=True, v=True)
-    except docker.errors.NotFound:
-        pass  # it has gone meanwhile
-    except ERRORS as error:
-        return Leftover(what=what, failure=_message(error))
-    return Leftover(what=what)
 
 
 def _removed_image(client: Client, name: str, *, force: bool) -> Leftover:
@@ -378,7 +360,7 @@ def _create(
     image: str,
     command: Sequence[str],
     environment: Mapping[str, str],
-    labels: Mapping[str, str],
+    owner: str,
     cpus: str = "",
 ) -> str:
     limits = [docker.types.Ulimit(name=n, soft=v, hard=v) for n, v in oci.LIMITS]
@@ -393,27 +375,63 @@ def _create(
     )
     # An image of the user's may have an entry point of its own, which a commit keeps.
     first = [command[0]] if target.image else None
-    created = client.create_container(
-        image,
-        list(command[1:] if first else command),
-        entrypoint=first,
-        environment=dict(environment),
-        labels=dict(labels),
-        host_config=host,
-        # The SDK would add the proxies of ~/.docker/config.json, passwords included.
-        use_config_proxy=False,
-    )
-    made = read(_docker_client.Made, created)
+    made = _made(
+        client, owner, image, list(command[1:] if first else command),
+        entrypoint=first, environment=dict(environment), host_config=host,
+    )  # fmt: skip
     # Where the kernel has no such limit, dockerd makes the container without it, and warns: "Your
     # kernel does not support ... Limitation discarded." (moby, daemon/daemon_unix.go)
     discarded = [one for one in made.warnings or () if "discarded" in one]
     if discarded and (target.memory or target.pids or target.cpu_quota or target.write_limit):
-        client.remove_container(made.id, force=True, v=True)
-        raise SessionError(
-            f"docker: {discarded[0]}",
-            hint="remove the limit of this target from isobench.toml, or enable its controller",
-        )
+        with _removed(client, made.id):
+            raise SessionError(
+                f"docker: {discarded[0]}",
+                hint="remove the limit of this target from isobench.toml, or enable its controller",
+            )
     return made.id
+
+
+def _made(
+    client: Client,
+    owner: str,
+    image: str,
+    command: Sequence[str],
+    **options: Any,  # noqa: ANN401 - those of the SDK
+) -> _docker_client.Made:
+    """Create a container. SessionError: the engine may have made it, and has not answered."""
+    name = oci.new_name(owner)
+    try:
+        # The SDK would add the proxies of ~/.docker/config.json, passwords included.
+        created = client.create_container(
+            image,
+            [*command],
+            name=name,
+            labels=oci.labels(owner),
+            use_config_proxy=False,
+            **options,
+        )
+        return read(_docker_client.Made, created)
+    except docker.errors.APIError:
+        raise  # the engine has refused
+    except ERRORS as error:
+        raise SessionError(f"docker: {_message(error)}{_withdrawn(client, name)}") from None
+    except BaseException:
+        ownership.doubt()
+        raise
+
+
+def _withdrawn(client: Client, name: str) -> str:
+    """Remove a container whose creation was not answered; return the end of a message about it."""
+    try:
+        client.remove_container(name, force=True, v=True)
+    except docker.errors.NotFound:
+        # The engine may still be making it.
+        ownership.doubt()
+        return f"; a container {name} may come yet, which isobench clean --stale removes"
+    except ERRORS as error:
+        ownership.doubt()
+        return f"; and the container {name} may stay: {_message(error)}"
+    return ""
 
 
 _PROFILE: Final = "seccomp="
@@ -474,7 +492,7 @@ def _start_error(client: Client, target: DockerTarget, settings: oci.Settings) -
         container = _create(
             client, target, settings,
             image=oci.probe_image(), command=["/isobench/answer"], environment={},
-            labels=oci.labels(ownership.mine()),
+            owner=ownership.mine(),
         )  # fmt: skip
         client.start(container)
         client.wait(container, timeout=30)
@@ -488,9 +506,29 @@ def _start_error(client: Client, target: DockerTarget, settings: oci.Settings) -
             _remove(client, container)
 
 
-def _remove(client: Client, container: str) -> None:
-    with contextlib.suppress(*ERRORS):
-        client.remove_container(container, force=True, v=True)
+def _remove(client: Client, container: str) -> str:
+    """Remove a container with its anonymous volumes; return why that fails, or an empty string."""
+    failure = ""
+    for _ in range(2):  # a process that ends at this moment can fail the first removal
+        try:
+            client.remove_container(container, force=True, v=True)
+        except docker.errors.NotFound:
+            return ""  # it has gone meanwhile
+        except ERRORS as error:
+            failure = _message(error)
+            if not isinstance(error, docker.errors.APIError):
+                break  # nor would the engine answer the second time
+        else:
+            return ""
+    ownership.doubt()
+    return failure
+
+
+@contextlib.contextmanager
+def _removed(client: Client, container: str) -> Iterator[None]:
+    """Remove a container at the end. SessionError: it stays, or the engine fails before."""
+    with oci.removed(f"container {container[:12]}", lambda: _remove(client, container)), _engine():
+        yield
 
 
 def _info(client: Client) -> Info:

@@ -238,7 +238,7 @@ class KubernetesTarget:
             )
         nodes = self._nodes(cluster)
         self._loader(nodes)
-        name = f"{ownership.mine()}-{os.urandom(4).hex()}"
+        name = oci.new_name(ownership.mine())
         cluster.create(
             self._manifest(name, "isobench", (_AGENT,), ownership.mine(), nodes), dry_run=True
         )
@@ -391,7 +391,7 @@ class KubernetesTarget:
     def _created(
         self, cluster: _kubernetes.Cluster, stage: Stage, argv: Sequence[str], inputs: "_PodInputs"
     ) -> Iterator[_pod.Pod]:
-        name = f"{stage.owner}-{os.urandom(4).hex()}"
+        name = oci.new_name(stage.owner)
         manifest = self._manifest(name, inputs.image, argv, stage.owner, inputs.nodes)
         with _pod.created(cluster, self._location, manifest) as pod:
             yield pod

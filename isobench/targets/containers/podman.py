@@ -142,21 +142,19 @@ class PodmanTarget(_podman.Options):
     def open(self, stage: Stage) -> Iterator["_Session"]:
         """Start a container whose first process waits; payloads are executed in it."""
         settings = self._ready(stage)
-        name = f"{stage.owner}-{os.urandom(4).hex()}"
-        try:
+        name = oci.new_name(stage.owner)
+        with _removed(name):
             with _image_in_doubt():
                 _podman.checked(
                     *self._arguments("run", stage, _WAIT, settings, "--detach", "--name", name),
                     folder=stage.scratch,
                 )
             yield _Session(name, stage, settings)
-        finally:
-            _podman.remove(name)
 
     def launch(self, stage: Stage, command: Command, *, timeout: Nanoseconds) -> Completed:
         """Run a container until the payload has ended: `podman run --rm`."""
         settings = self._ready(stage)
-        name = f"{stage.owner}-{os.urandom(4).hex()}"
+        name = oci.new_name(stage.owner)
         arguments = self._arguments("run", stage, command, settings, "--rm", "--name", name)
         with _image_in_doubt():
             return _run_podman(arguments, name, stage, command, timeout)
@@ -165,15 +163,13 @@ class PodmanTarget(_podman.Options):
     def stopped(self, stage: Stage, command: Command) -> Iterator[Startable]:
         """Create a container that is started again and again."""
         settings = self._ready(stage)
-        name = f"{stage.owner}-{os.urandom(4).hex()}"
-        try:
+        name = oci.new_name(stage.owner)
+        with _removed(name):
             with _image_in_doubt():
                 _podman.checked(
                     *self._arguments("create", stage, command, settings, "--name", name)
                 )
             yield _Stopped(name, stage, command, settings)
-        finally:
-            _podman.remove(name)
 
     def sweep(self, alive: Callable[[str], bool], *, cached: bool) -> Sequence[Leftover]:
         """Remove the pods and containers of runs that have died, and with `cached` the images."""
@@ -188,12 +184,12 @@ class PodmanTarget(_podman.Options):
 
 def _commit(stage: Stage, base: str) -> None:
     """Make an image of one of the user's and the payloads of a stage."""
-    name = f"{stage.owner}-{os.urandom(4).hex()}"
+    name = oci.new_name(stage.owner)
     labels = _podman.pairs("--label", oci.labels(stage.owner))
     settings = ("--pull=never", "--network", "none", "--http-proxy=false", "--env-host=false")
     # A command begins with the payload, whatever the image's entry point is.
-    changes = ("--change", "ENTRYPOINT []", "--change", oci.MARK)
-    try:
+    changes = [f"--change={each}" for each in ("ENTRYPOINT []", *oci.OF_A_COMMIT)]
+    with _removed(name):
         _podman.checked("create", *settings, "--name", name, *labels, base, oci.AGENT)
         with ownership.temporary_folder("layer") as folder:
             (folder / "scratch").mkdir()
@@ -201,8 +197,11 @@ def _commit(stage: Stage, base: str) -> None:
             for source in (stage.root / "isobench", folder / "scratch"):
                 _podman.checked("cp", str(source), f"{name}:/")
         _podman.checked("commit", "--quiet", *changes, name, oci.image_name(stage, base))
-    finally:
-        _podman.remove(name)
+
+
+def _removed(name: str) -> contextlib.AbstractContextManager[None]:
+    """Return a context that removes a container at its end. SessionError: it stays."""
+    return oci.removed(f"container {name}", lambda: _podman.remove(name))
 
 
 @contextlib.contextmanager
@@ -278,7 +277,7 @@ class PodTarget(PodmanTarget):
         self, stage: Stage, command: Command, settings: oci.Settings, *, start: bool
     ) -> Iterator[str]:
         """Make a pod, yield its container's name, remove the pod with its containers."""
-        pod = f"{stage.owner}-{os.urandom(4).hex()}"
+        pod = oci.new_name(stage.owner)
         manifest = json.dumps(self._manifest(pod, stage, command)).encode()
         arguments = [
             *_podman.global_options(settings),
@@ -286,7 +285,7 @@ class PodTarget(PodmanTarget):
             "play",
             f"--start={str(start).lower()}",
         ]
-        try:
+        with oci.removed(f"pod {pod}", lambda: _podman.remove_pod(pod)):
             with (
                 ownership.temporary_file(manifest, "pod.yaml") as path,
                 _limit_variables(settings) as variables,
@@ -299,8 +298,6 @@ class PodTarget(PodmanTarget):
                     folder=stage.scratch,
                 )
             yield f"{pod}-{_CONTAINER}"
-        finally:
-            _podman.remove_pod(pod)
 
     def _manifest(self, pod: str, stage: Stage, command: Command) -> dict[str, Any]:
         memory = _quantity(self.memory)
@@ -371,7 +368,7 @@ def _limit_variables(settings: oci.Settings) -> Iterator[Mapping[str, str]]:
 
 def _pod_start_error(settings: oci.Settings) -> str:
     """Start an empty pod and remove it; return "" if it started, else the error."""
-    pod = f"{ownership.mine()}-{os.urandom(4).hex()}"
+    pod = oci.new_name(ownership.mine())
     labels = _podman.pairs("--label", oci.labels(ownership.mine()))
     try:
         with _limit_variables(settings) as variables:

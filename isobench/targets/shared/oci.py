@@ -1,5 +1,6 @@
 """What Docker and Podman share: images, labels, options, and the settings to try. Pure."""
 
+import contextlib
 import hashlib
 import io
 import itertools
@@ -8,7 +9,7 @@ import os
 import re
 import shutil
 import tarfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
@@ -25,6 +26,7 @@ from isobench.model import (
     Stage,
     Technology,
 )
+from isobench.model.errors import SessionError
 from isobench.plugins import ownership
 from isobench.targets.shared import elf, hypervisors, processes, sentry
 
@@ -37,6 +39,8 @@ BASED: Final = "localhost/isobench/based"
 """Images that consist of one of the user's and a layer with the payloads."""
 MARK: Final = f"LABEL {LABEL}=1"
 """The instruction that makes an image isobench's when it is imported or committed."""
+OF_A_COMMIT: Final = (MARK, f"LABEL {OWNER_LABEL}=")
+"""The instructions of a commit: containers of the image would get its owner label."""
 _IMAGE: Final = re.compile(r"[A-Za-z0-9][\w.:/@-]{0,254}", re.ASCII)
 _FOLDERS: Final = ("dev", "isobench", "proc", "scratch", "sys", "tmp")
 INSIDE: Final = "/scratch"
@@ -80,15 +84,47 @@ def is_own_image(name: str) -> bool:
     return _OWN_IMAGE.fullmatch(name) is not None
 
 
-def owner_of(labels: Mapping[str, str] | None) -> str:
-    """Return who made something with these labels; empty where it lacks isobench's mark."""
+def owner_of(labels: Mapping[str, str] | None, names: Iterable[str]) -> str:
+    """Return who made something with these labels and names; empty where it lacks isobench's mark.
+
+    A name is a part of the mark: a container has all labels of its image, and an image those of the
+    container that somebody has committed.
+    """
     found = labels or {}
-    return found.get(OWNER_LABEL, "") if found.get(LABEL) == "1" else ""
+    owner = found.get(OWNER_LABEL, "") if found.get(LABEL) == "1" else ""
+    return owner if owner in map(ownership.owner_of, names) else ""
 
 
 def labels(owner: str) -> dict[str, str]:
     """Return the labels of everything that isobench makes in an engine."""
     return {LABEL: "1", OWNER_LABEL: owner}
+
+
+def new_name(owner: str) -> str:
+    """Return a name for something that isobench makes in an engine."""
+    return f"{owner}-{os.urandom(4).hex()}"
+
+
+@contextlib.contextmanager
+def removed(what: str, remove: Callable[[], str]) -> Iterator[None]:
+    """Remove something at the end; `remove` returns why that fails, or an empty string.
+
+    SessionError: it stays. The error that has ended the context comes first, if it is one.
+    """
+    first: BaseException | None = None
+    try:
+        yield
+    except BaseException as error:
+        first = error
+        raise
+    finally:
+        failure = remove()
+        why = f"the {what} stays: {failure}"
+        if failure and isinstance(first, SessionError):
+            raise SessionError(f"{first}; and {why}", hint=first.hint, log=first.log) from None
+        # After other errors the sweep at the end of the run names it.
+        if failure and first is None:
+            raise SessionError(why, hint="isobench clean --stale")
 
 
 def _layer(files: Iterable[tuple[str, bytes]], folders: Iterable[str] = _FOLDERS) -> bytes:
