@@ -904,6 +904,25 @@ def test_a_helper_that_a_proxy_command_leaves_is_not_marked_as_isobenchs() -> No
     assert "ISOBENCH_TIED" in processes.tied()
 
 
+def test_a_proxy_command_may_print_errors_without_end_and_the_last_line_is_shown() -> None:
+    more = "yes error | head -n 50000 >&2; echo end; echo no route >&2"
+    with contextlib.ExitStack() as stack:
+        link = _ssh_host._through_command(f"sh -c '{more}'", stack)
+        link.settimeout(60)
+        assert link.makefile().readline() == "end\n"
+        link.errors._thread.join(60)
+        why = _ssh_host._why(EOFError(), link)
+    assert why == "EOFError: the ProxyCommand printed 'no route'"
+
+
+def test_a_helper_that_holds_the_standard_error_of_a_proxy_command_ends_no_later() -> None:
+    with contextlib.ExitStack() as stack:
+        link = _ssh_host._through_command("sh -c '(setsid sleep 5 &); echo end'", stack)
+        link.settimeout(60)
+        assert link.makefile().readline() == "end\n"
+    assert not link.errors._thread.is_alive()
+
+
 def test_a_banner_is_awaited_whatever_the_number_of_its_socket() -> None:
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     if limits[1] != resource.RLIM_INFINITY and limits[1] < 2048:
@@ -1169,25 +1188,26 @@ def test_a_folder_that_is_gone_needs_no_removal() -> None:
 
 
 class Opened:
-    """A login whose files are those of a server of the test."""
+    """A login whose files are those of a server of the test; without one the connection is lost."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server | None) -> None:
         self.server, self.transport = server, self
 
     def is_active(self) -> bool:
-        return True
+        return self.server is not None
 
     @contextlib.contextmanager
     def files(self) -> Iterator[_ssh_host.Files]:
+        assert self.server is not None
         yield _ssh_host.Files(self.server)
 
 
-def left_by(shown: Callable[[str], Iterator[paramiko.SFTPAttributes]], error: Any) -> Any:
+def left_by(shown: Callable[[str], Iterator[paramiko.SFTPAttributes]] | None, error: Any) -> Any:
     """Let a session end with an error, or in order, on a server that shows this."""
     target = made()
     target._learned.hold("/tmp/x")
     target._learned.drop("/tmp/x")
-    target._remove_own(Opened(Server(shown)), "/tmp/x", error)
+    target._remove_own(Opened(None if shown is None else Server(shown)), "/tmp/x", error)
     return target
 
 
@@ -1200,8 +1220,22 @@ def test_a_folder_that_cannot_be_removed_is_named_with_the_first_error() -> None
     assert caught.value.hint == "check the cable"
 
 
-def test_after_an_interruption_the_sweep_names_a_folder_that_stays() -> None:
-    target = left_by(nested, KeyboardInterrupt())
+def test_a_folder_that_stays_for_a_lost_connection_is_named_too() -> None:
+    with pytest.raises(
+        SessionError, match=r"^no answer; and the folder /tmp/x stays on box: .*lost$"
+    ):
+        left_by(None, SessionError("no answer"))
+    with pytest.raises(SessionError, match=r"^the folder /tmp/x stays on box: .*lost$") as caught:
+        left_by(None, None)
+    assert caught.value.hint == "the next session there removes it"
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), ValueError("x")])
+def test_after_an_interruption_or_another_error_the_sweep_names_a_folder_that_stays(
+    error: BaseException,
+) -> None:
+    target = left_by(nested, error)
+    assert ownership.take_doubt()
     assert target.sweep(lambda _: True, cached=False) == []
     (left,) = target.sweep(lambda _: False, cached=False)
     assert (left.what, left.failure) == (

@@ -13,14 +13,16 @@ import getpass
 import glob
 import os
 import re
+import select
 import shlex
 import socket
 import stat
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import Any, Final
+from typing import IO, Any, Final
 
 import paramiko
 
@@ -70,6 +72,10 @@ _CONNECT_FAILED: Final = 2
 """Reason of a jump host that cannot connect: RFC 4254, section 5.1."""
 _MOST_OUTPUT: Final = 1 << 16
 """Bytes of a command's output that are read."""
+_MOST_ERRORS: Final = 1 << 13
+"""Bytes of a ProxyCommand's standard error that are kept."""
+_ERRORS_TIMEOUT: Final = 0.2
+"""Seconds that the last line of a ProxyCommand is waited for."""
 
 
 class UnreachableError(SessionError):
@@ -265,11 +271,11 @@ def _is_off(error: Exception) -> bool:
     return "Timeout opening channel" in str(error)
 
 
-def _through_command(command: str, stack: contextlib.ExitStack) -> socket.socket:
+def _through_command(command: str, stack: contextlib.ExitStack) -> "_CommandSocket":
     # paramiko needs a socket with a timeout, which a pair of pipes is not. Its other end is closed
     # here, so that the end of the command is seen.
-    ours, theirs = socket.socketpair()
-    stack.enter_context(ours)
+    plain, theirs = socket.socketpair()
+    ours = stack.enter_context(_CommandSocket(fileno=plain.detach()))
     with theirs:
         process = processes.start(
             ["/bin/sh", "-c", f"exec {command}"],
@@ -279,10 +285,61 @@ def _through_command(command: str, stack: contextlib.ExitStack) -> socket.socket
             stdin=theirs.fileno(),
             stdout=theirs.fileno(),
         )
-    if process.stderr is not None:
-        stack.callback(process.stderr.close)
+    assert process.stderr is not None
+    ours.errors = _Errors(process.stderr)
+    stack.callback(ours.errors.close)
     stack.callback(processes.end, process)
     return ours
+
+
+class _CommandSocket(socket.socket):
+    """A connection through a ProxyCommand."""
+
+    errors: "_Errors"
+
+
+class _Errors:
+    """Reads what a ProxyCommand prints on standard error, and keeps its end: a command whose pipe
+    is full would wait for ever.
+    """
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        """Begin to read."""
+        self._stream, self._kept = stream, b""
+        self._over, self._end = os.pipe2(os.O_CLOEXEC)
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    def _read(self) -> None:
+        waiting = select.poll()
+        for descriptor in (self._stream.fileno(), self._over):
+            waiting.register(descriptor, select.POLLIN)
+        # A helper that the command leaves behind may keep the pipe open.
+        while self._over not in (ready for ready, _ in waiting.poll()):
+            part = os.read(self._stream.fileno(), 4096)
+            if not part:
+                return
+            self._kept = (self._kept + part)[-_MOST_ERRORS:]
+
+    def last_line(self) -> str:
+        """Return the last line so far; empty where there is none."""
+        # The command may have ended a moment ago.
+        self._thread.join(_ERRORS_TIMEOUT)
+        return processes.last_line(self._kept) if self._kept.strip() else ""
+
+    def close(self) -> None:
+        """Read no more."""
+        os.close(self._end)
+        self._thread.join()
+        os.close(self._over)
+        self._stream.close()
+
+
+def _why(error: Exception, link: object) -> str:
+    """Return why a connection failed, with what its ProxyCommand has printed."""
+    text = str(error) or type(error).__name__
+    printed = link.errors.last_line() if isinstance(link, _CommandSocket) else ""
+    return f"{text}: the ProxyCommand printed {printed!r}" if printed else text
 
 
 def _revoked(to: Address) -> set[str]:
@@ -352,7 +409,7 @@ def _log_in(to: Address, stack: contextlib.ExitStack, *, timeout: float) -> para
             hint=f"{login_command(to)} shows the line; another machine may be answering",
         ) from None
     except _ssh.FAULTS as error:
-        raise _login_error(to, error) from None
+        raise _login_error(to, error, link) from None
     transport = client.get_transport()
     assert transport is not None
     if transport.get_remote_server_key().get_base64() in _revoked(to):
@@ -400,12 +457,12 @@ def _key_problem(key: Path) -> str:
     return problem
 
 
-def _login_error(to: Address, error: Exception) -> SessionError:
-    """Return the error for a login that paramiko could not complete.
+def _login_error(to: Address, error: Exception, link: object = None) -> SessionError:
+    """Return the error for a login over `link` that paramiko could not complete.
 
     UnreachableError and RefusedError are for what a later attempt may not meet.
     """
-    text = str(error) or type(error).__name__
+    text = _why(error, link)
     # paramiko has no exception of its own for an unknown host key.
     if "not found in known_hosts" in text:
         return SessionError(
@@ -439,6 +496,9 @@ class Link:
         assert transport is not None
         self._client, self.to, self.transport = client, to, transport
 
+    def _why(self, error: Exception) -> str:
+        return _why(error, self.transport.sock)
+
     @property
     def server(self) -> str:
         """The server's version: "OpenSSH_9.2p1 Debian-2+deb12u3" (RFC 4253, section 4.2)."""
@@ -468,7 +528,7 @@ class Link:
                     output += chunk
                 code = _ssh.exit_status(channel, until - time.monotonic())
         except _ssh.FAULTS as error:
-            raise SessionError(f"{self.to.alias}: {command}: {error}") from None
+            raise SessionError(f"{self.to.alias}: {command}: {self._why(error)}") from None
         if code is None:
             raise SessionError(
                 f"{self.to.alias}: {command}: it gave no exit code within {timeout:g} s"
@@ -484,7 +544,7 @@ class Link:
                 client = paramiko.SFTPClient.from_transport(self.transport)
         except _ssh.FAULTS as error:
             raise SessionError(
-                f"{self.to.alias} offers no SFTP: {error}",
+                f"{self.to.alias} offers no SFTP: {self._why(error)}",
                 hint="add to its sshd_config: Subsystem sftp internal-sftp",
             ) from None
         if client is None:
@@ -505,7 +565,7 @@ class Link:
                     channel.shutdown_write()
                     channel.status_event.wait(_CLOSE_TIMEOUT)
             except _ssh.FAULTS as error:
-                raise SessionError(f"{self.to.alias}: SFTP: {error}") from None
+                raise SessionError(f"{self.to.alias}: SFTP: {self._why(error)}") from None
 
 
 class Files:

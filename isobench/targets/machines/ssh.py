@@ -472,25 +472,26 @@ class SshTarget:
     def _remove_own(self, link: _ssh_host.Link, folder: str, first: BaseException | None) -> None:
         """Remove the folder of a session that ends with the error `first`, or in order.
 
-        Raises SessionError if the server does not let it be removed, with `first` if that is one.
+        Raises SessionError if it stays, with `first` if that is one.
         """
-        # If the connection is lost, the folder cannot be removed now. The next session does so, in
-        # this run or in a later one.
-        was_open = link.transport.is_active()
         interrupted = first is not None and not isinstance(first, Exception)
         limit = _BRIEF if interrupted else _REMOVE_TIMEOUT
         try:
+            if not link.transport.is_active():
+                raise SessionError("the connection is lost", hint=_NEXT)
             with deadlines.within(limit, "the removal"), link.files() as files:
                 files.remove(folder)
         except SessionError as error:
+            ownership.doubt()
             why = f"the folder {folder} stays on {self.host}: {error}"
-            if was_open and isinstance(first, SessionError):
+            if isinstance(first, SessionError):
                 raise SessionError(
                     f"{first}; and {why}", hint=first.hint or error.hint, log=first.log
                 ) from None
-            if was_open and first is None:
+            if first is None:
                 raise SessionError(why, hint=error.hint or _NEXT) from None
-            # After Ctrl-C nothing is raised in its place: the sweep then reports the folder.
+            # After Ctrl-C and other errors nothing is raised in its place: the sweep at the end of
+            # the run reports the folder.
         else:
             self._learned.forget(folder)
 
