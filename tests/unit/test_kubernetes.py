@@ -691,6 +691,94 @@ def test_a_silent_process_is_given_up_at_the_time_limit(
     assert (stream.out, stream.status) == (b"x", None)
 
 
+PING, DRIP = b"\x89\x00", b"\x82\x7e\xff\xff"
+"""A frame that pings, and the head of a frame of 65535 bytes."""
+
+
+@pytest.mark.parametrize("sent", [PING, b"x"], ids=["pings", "drips"])
+def test_a_stream_ends_at_the_time_limit_whatever_is_sent(
+    sent: bytes, server: Server, cluster: _kubernetes.Cluster
+) -> None:
+    def serve(handler: Handler) -> None:
+        with contextlib.suppress(OSError):
+            handler.wfile.write(b"" if sent == PING else DRIP)
+            while True:
+                handler.wfile.write(sent)
+                time.sleep(0.05)
+
+    server.stream = serve
+    with cluster.attach("p", "isobench") as stream:
+        assert not stream.listen(lambda _: None, time.monotonic() + 0.3)
+
+
+def test_an_answer_ends_at_the_time_limit_whatever_is_sent(
+    server: Server, config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def drip(handler: Handler) -> None:
+        with contextlib.suppress(OSError):
+            handler.wfile.write(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+            while True:
+                handler.wfile.write(b"a")
+                time.sleep(0.05)
+
+    monkeypatch.setattr(Handler, "do_GET", drip)
+    monkeypatch.setattr(_kubernetes, "CONNECTING", 0.1)
+    cluster = _kubernetes.connect(location(config))
+    with pytest.raises(_kubernetes.ApiError, match="no answer in time"):
+        cluster.version(timeout=0.2)
+    monkeypatch.setattr(_kubernetes, "ANSWERING", 0.2)
+    monkeypatch.setattr(_kubernetes, "CONNECTING", 5.0)
+    with pytest.raises(_kubernetes.ApiError, match="does not answer"):
+        cluster.attach("p", "isobench")
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"status": 5},
+        {"details": 5},
+        {"details": {"causes": 5}},
+        {"details": {"causes": [5]}},
+        {"details": {"causes": [{"reason": "ExitCode", "message": 5}]}},
+        {"details": {"causes": [{"reason": "ExitCode", "message": "²"}]}},
+        {"details": {"causes": [{"reason": "ExitCode", "message": "9" * 9000}]}},
+    ],
+    ids=str,
+)
+def test_an_end_of_any_other_form_is_the_clusters_fault(
+    document: dict[str, Any], server: Server, cluster: _kubernetes.Cluster
+) -> None:
+    server.stream = lambda handler: handler.frame(3, json.dumps(document).encode())
+    with cluster.execute("p", "isobench", ["/x"]) as stream:
+        assert stream.listen(lambda _: None, time.monotonic() + 5)
+        with pytest.raises(_kubernetes.ApiError):
+            stream.exit_code()
+
+
+ODD = [{}, {"metadata": 5}, {"metadata": {"name": "p", "labels": 5}}, pod() | {"status": []}]
+
+
+@pytest.mark.parametrize("document", [*ODD, pod(terminated=5), pod() | {"spec": 5}], ids=str)
+def test_a_pod_of_any_other_form_is_the_clusters_fault(
+    document: dict[str, Any], server: Server, cluster: _kubernetes.Cluster
+) -> None:
+    server.answers["GET", f"{PODS}/p"] = server.answers["POST", PODS] = (200, document)
+    server.answers["GET", PODS] = (200, {"items": [document]})
+    for ask in (lambda: cluster.pod("p"), lambda: cluster.pods("x"), lambda: cluster.create({})):
+        with pytest.raises(_kubernetes.ApiError, match="is not that of a Kubernetes API server"):
+            ask()
+
+
+@pytest.mark.parametrize(
+    "items", [5, [5], [{}], [node() | {"spec": 5}], [node() | {"status": {}}]], ids=str
+)
+def test_nodes_of_any_other_form_are_the_clusters_fault(
+    items: object, server: Server, config: Path
+) -> None:
+    server.answers["GET", "/api/v1/nodes"] = (200, {"items": items})
+    assert "is not that of a Kubernetes API server" in refused().what
+
+
 def test_a_broken_stream_is_an_error(server: Server, cluster: _kubernetes.Cluster) -> None:
     server.stream = lambda handler: handler.frame(1, b"x")
     with (

@@ -15,6 +15,7 @@ import json
 import logging
 import os
 import re
+import socket
 import ssl
 import subprocess
 import sys
@@ -22,10 +23,13 @@ import threading
 import time
 import types
 import urllib.parse
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Annotated, Any, Final, Self, TypeVar
+
+import msgspec
 
 from isobench.config import redaction
 from isobench.model.errors import SessionError
@@ -33,6 +37,7 @@ from isobench.plugins import deadlines, ownership
 from isobench.targets.shared import processes
 
 Json = dict[str, Any]
+_T = TypeVar("_T")
 
 CONNECTING: Final = 5.0
 """Seconds that a connection may take."""
@@ -51,6 +56,7 @@ _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND, _CONFLICT = 401, 403, 404, 409
 _USER: Final = re.compile(r'[Uu]ser "[^"]*"')
 _ERRNO: Final = re.compile(r"\[Errno -?\d+\] ([A-Za-z ]+)")
 _HELPER_EXIT: Final = re.compile(r"exec: process returned (-?[0-9]{1,5})")
+_EXIT_CODE: Final = re.compile(r"[0-9]{1,9}")
 _VERBS: Final = "get,list,create,delete"
 _RESOURCES: Final = "pods,pods/exec,pods/attach"
 ROLE_HINT: Final = (
@@ -66,6 +72,138 @@ class ApiError(SessionError):
         """Take a message and a hint without names and addresses of the kubeconfig."""
         super().__init__(message, hint=hint)
         self.status = status
+
+
+# ---- forms of replies ----------------------------------------------------------------------------
+
+
+class _Meta(msgspec.Struct):
+    name: str
+    uid: str = ""
+    labels: Mapping[str, str] | None = None
+    annotations: Mapping[str, str] | None = None
+
+
+class _Reason(msgspec.Struct, rename="camel"):
+    type: str | None = None
+    status: str | None = None
+    reason: str | None = None
+    message: str | None = None
+    exit_code: int | None = None
+
+
+class _State(msgspec.Struct):
+    waiting: _Reason | None = None
+    terminated: _Reason | None = None
+    running: Json | None = None
+
+
+class _ContainerStatus(msgspec.Struct):
+    name: str
+    state: _State = msgspec.field(default_factory=_State)
+    containerID: str = ""  # noqa: N815 - the API's name
+    imageID: str | None = None  # noqa: N815 - as above
+
+
+class _PodStatus(_Reason, rename="camel"):
+    phase: str | None = None
+    container_statuses: tuple[_ContainerStatus, ...] | None = None
+    conditions: tuple[_Reason, ...] | None = None
+
+
+class _PodSpec(msgspec.Struct, rename="camel"):
+    node_name: str | None = None
+    containers: tuple[Json, ...] = ()
+
+
+class _Pod(msgspec.Struct):
+    metadata: _Meta
+    spec: _PodSpec = msgspec.field(default_factory=_PodSpec)
+    status: _PodStatus = msgspec.field(default_factory=_PodStatus)
+
+
+class _Container(msgspec.Struct):
+    name: str
+    image: str
+    resources: Json | None = None
+
+
+class _RunningSpec(msgspec.Struct, rename="camel"):
+    node_name: str
+    containers: Annotated[tuple[_Container, ...], msgspec.Meta(min_length=1)]
+
+
+class _RunningPod(msgspec.Struct):
+    metadata: _Meta
+    spec: _RunningSpec
+    status: _PodStatus
+
+
+class _NodeInfo(msgspec.Struct):
+    containerRuntimeVersion: str  # noqa: N815 - the API's name
+    kernelVersion: str | None = None  # noqa: N815 - as above
+    kubeletVersion: str | None = None  # noqa: N815 - as above
+    bootID: str | None = None  # noqa: N815 - as above
+
+
+class _Condition(msgspec.Struct):
+    type: str
+    status: str
+
+
+class _NodeStatus(msgspec.Struct, rename="camel"):
+    node_info: _NodeInfo
+    conditions: tuple[_Condition, ...] | None = None
+
+
+class _Node(msgspec.Struct):
+    metadata: _Meta
+    status: _NodeStatus
+    spec: Json
+
+
+class _Pods(msgspec.Struct):
+    items: tuple[_Pod, ...] | None = None
+
+
+class _Nodes(msgspec.Struct):
+    items: tuple[_Node, ...] | None = None
+
+
+class _Events(msgspec.Struct):
+    items: tuple[Json, ...] | None = None
+
+
+class _Allowed(msgspec.Struct):
+    allowed: bool | None = None
+
+
+class _Review(msgspec.Struct):
+    status: _Allowed = msgspec.field(default_factory=_Allowed)
+
+
+class _Details(msgspec.Struct):
+    causes: tuple[_Reason, ...] | None = None
+
+
+class _Ended(_Reason):
+    details: _Details | None = None
+
+
+def demand_running(pod: Json) -> None:
+    """Raise ApiError where a pod does not have what the API shows of one that runs."""
+    _of_form(_RunningPod, pod)
+
+
+def _of_form(kind: type[_T], reply: object) -> _T:
+    """Return a reply by its type. ApiError: it has another form."""
+    try:
+        return msgspec.convert(reply, kind)
+    except msgspec.ValidationError as error:
+        raise ApiError(
+            f"the reply is not that of a Kubernetes API server: {error}",
+            hint="kubectl get --raw /version",
+        ) from None
 
 
 # ---- the kubeconfig ------------------------------------------------------------------------------
@@ -224,6 +362,11 @@ class Cluster:
         self.namespace = namespace
         self._configuration = configuration
         self._http = client.ApiClient(configuration).rest_client.pool_manager
+        self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+        pools = self._http.pool_classes_by_scheme.items()
+        self._http.pool_classes_by_scheme = {
+            scheme: _noting(pool, self._sockets) for scheme, pool in pools
+        }
         # Kept here: whenever the client renews a token, its configuration names its own temporary
         # files again.
         self._files = {
@@ -269,21 +412,32 @@ class Cluster:
         if body is not None:
             headers["content-type"] = "application/json"
         try:
-            answer = self._http.request(
-                method, url,
-                body=None if body is None else json.dumps(body),
-                headers=headers,
-                timeout=urllib3.Timeout(connect=min(timeout, CONNECTING), read=timeout),
-                redirect=False,
-                preload_content=False,
-            )  # fmt: skip
-            data = _bounded(answer, end)
+            # The library's limit is that of a single read.
+            with deadlines.ended_after(timeout + CONNECTING, self._cut):
+                answer = self._http.request(
+                    method, url,
+                    body=None if body is None else json.dumps(body),
+                    headers=headers,
+                    timeout=urllib3.Timeout(connect=min(timeout, CONNECTING), read=timeout),
+                    redirect=False,
+                    preload_content=False,
+                )  # fmt: skip
+                data = _bounded(answer)
         except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise _unreachable(error) from None
+            is_late = time.monotonic() >= end
+            raise _unreachable(TimeoutError("timed out") if is_late else error) from None
+        if time.monotonic() >= end:  # to the library, headers that are cut are an answer
+            raise _unreachable(TimeoutError("timed out"))
         content = _object(data)
         if answer.status >= 300:  # noqa: PLR2004 - HTTP's
             raise self._refused(answer.status, str(content.get("message") or answer.reason or ""))
         return content
+
+    def _cut(self) -> None:
+        """End all waits for answers."""
+        for link in [*self._sockets]:
+            with contextlib.suppress(OSError):
+                link.shutdown(socket.SHUT_RDWR)
 
     def _refused(self, status: int, message: str) -> ApiError:
         reason = self._clean(message) or f"HTTP status {status}"
@@ -317,11 +471,17 @@ class Cluster:
     def nodes(self) -> list[Json] | None:
         """Return the nodes; None where this user may not list them."""
         try:
-            return list(self.request("GET", "/api/v1/nodes").get("items") or ())
+            return self._items(_Nodes, "/api/v1/nodes")
         except ApiError as error:
             if error.status == _FORBIDDEN:
                 return None
             raise
+
+    def _items(self, kind: type[Any], path: str, **query: str) -> list[Json]:
+        """Return a list. ApiError: its items have another form."""
+        found = self.request("GET", path, query=query)
+        _of_form(kind, found)
+        return list(found.get("items") or ())
 
     def allows(self, verb: str, resource: str, part: str = "") -> bool:
         """Return whether this user may use a verb on a resource, or on a part of it."""
@@ -334,25 +494,28 @@ class Cluster:
         answer = self.request(
             "POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", review
         )
-        return bool(answer.get("status", {}).get("allowed"))
+        return bool(_of_form(_Review, answer).status.allowed)
 
     def create(self, pod: Json, *, dry_run: bool = False) -> Json:
         """Create a pod; with `dry_run` the cluster only checks it, quotas and policies included."""
-        return self.request("POST", self._pods, pod, query={"dryRun": "All"} if dry_run else None)
+        made = self.request("POST", self._pods, pod, query={"dryRun": "All"} if dry_run else None)
+        _of_form(_Pod, made)
+        return made
 
     def pod(self, name: str) -> Json | None:
         """Return the pod of this name, or None."""
         try:
-            return self.request("GET", f"{self._pods}/{name}")
+            found = self.request("GET", f"{self._pods}/{name}")
         except ApiError as error:
             if error.status == _NOT_FOUND:
                 return None
             raise
+        _of_form(_Pod, found)
+        return found
 
     def pods(self, selector: str) -> list[Json]:
         """Return the pods that a label selector matches."""
-        found = self.request("GET", self._pods, query={"labelSelector": selector})
-        return list(found.get("items") or ())
+        return self._items(_Pods, self._pods, labelSelector=selector)
 
     def delete(self, name: str, uid: str, *, grace: int) -> None:
         """Delete a pod: SIGTERM, and SIGKILL after `grace` seconds. Does not wait.
@@ -375,10 +538,10 @@ class Cluster:
         path = f"/api/v1/namespaces/{urllib.parse.quote(self.namespace)}/events"
         chosen = f"involvedObject.name={name},type=Warning"
         try:
-            found = self.request("GET", path, query={"fieldSelector": chosen})
+            found = self._items(_Events, path, fieldSelector=chosen)
         except ApiError:
             return []
-        events = sorted(found.get("items") or (), key=lambda e: str(e.get("lastTimestamp")))
+        events = sorted(found, key=lambda e: str(e.get("lastTimestamp")))
         return [self._clean(f"{e.get('reason')}: {e.get('message')}") for e in events]
 
     # Streams.
@@ -398,15 +561,17 @@ class Cluster:
         streams = [(name, "true") for name in ("stdin", "stdout", "stderr")]
         base = "ws" + self._configuration.host.rstrip("/").removeprefix("http")
         url = f"{base}{path}?{urllib.parse.urlencode([*query, *streams])}"
+        connection = websocket.WebSocket(sslopt=self._tls(), enable_multithread=True)
+        connection.settimeout(CONNECTING)
         try:
-            connection = websocket.create_connection(
-                url,
-                timeout=CONNECTING,
-                subprotocols=[_PROTOCOL],
-                header=[f"{key}: {value}" for key, value in self._headers().items()],
-                sslopt=self._tls(),
-                **self._proxy(),
-            )
+            with deadlines.ended_after(ANSWERING, lambda: _cut(connection)):
+                connection.connect(
+                    url,
+                    subprotocols=[_PROTOCOL],
+                    header=[f"{key}: {value}" for key, value in self._headers().items()],
+                    redirect_limit=0,
+                    **self._proxy(),
+                )
         except websocket.WebSocketBadStatusException as error:
             raise self._refused(error.status_code or 0, _message(error)) from None
         except (websocket.WebSocketException, OSError) as error:
@@ -435,6 +600,12 @@ class Cluster:
         return {**found, "proxy_type": "http"}
 
 
+def _cut(connection: Any) -> None:  # noqa: ANN401 - the library has no types
+    """End all waits for a websocket."""
+    if connection.sock is not None:
+        connection.sock.shutdown(socket.SHUT_RDWR)
+
+
 def _message(error: Any) -> str:  # noqa: ANN401 - the library has no types
     """Return the server's message when it has refused a stream."""
     body = getattr(error, "resp_body", None) or b""
@@ -446,10 +617,21 @@ def _message(error: Any) -> str:  # noqa: ANN401 - the library has no types
     return str(status.get("message", "")) if isinstance(status, dict) else text
 
 
-def _bounded(answer: Any, end: float) -> bytes:  # noqa: ANN401 - the library is optional
-    """Return the content of an answer. ApiError: it is too long, or not complete at `end`
-    (time.monotonic).
-    """
+def _noting(pool: Any, sockets: "weakref.WeakSet[socket.socket]") -> Any:  # noqa: ANN401 - the library is optional
+    """Return a class of pools like another one, whose connections note their sockets."""
+    plain = pool.ConnectionCls
+
+    def connect(self: Any) -> None:  # noqa: ANN401 - as above
+        plain.connect(self)
+        sockets.add(self.sock)
+
+    return type(
+        pool.__name__, (pool,), {"ConnectionCls": type("_Noting", (plain,), {"connect": connect})}
+    )
+
+
+def _bounded(answer: Any) -> bytes:  # noqa: ANN401 - as above
+    """Return the content of an answer. ApiError: it is too long."""
     found = bytearray()
     try:
         for part in answer.stream(_PART):
@@ -459,8 +641,6 @@ def _bounded(answer: Any, end: float) -> bytes:  # noqa: ANN401 - the library is
                     f"the cluster's answer is longer than {_MOST_BYTES >> 20} MiB",
                     hint="kubectl get --raw /version",
                 )
-            if time.monotonic() > end:
-                raise _unreachable(TimeoutError("timed out"))
     except BaseException:
         answer.close()
         raise
@@ -550,24 +730,32 @@ class Stream:
 
         ApiError: the connection is lost before.
         """
+        # The library answers pings itself, and its time limit is that of a single read: a server
+        # that pings, or drips a frame, would have none.
+        left = deadline - time.monotonic()
+        with deadlines.ended_after(max(left, 0), lambda: _cut(self._connection)):
+            try:
+                while self.status is None and time.monotonic() < deadline:
+                    self._listen_once(on_output, deadline)
+            except ApiError:
+                if time.monotonic() < deadline:
+                    raise
+        return self.status is not None
+
+    def _listen_once(self, on_output: Callable[[bytes], None], deadline: float) -> None:
+        """Receive a frame, or ping where none comes."""
         import websocket  # noqa: PLC0415 - as above
 
-        while self.status is None:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                return False
-            self._connection.settimeout(min(left, _PING))
+        self._connection.settimeout(max(0.001, min(deadline - time.monotonic(), _PING)))
+        with self._errors_mapped():
             try:
-                with self._errors_mapped():
-                    code, frame = self._connection.recv_data(control_frame=False)
-            except TimeoutError:
-                with self._errors_mapped():
-                    self._connection.ping()
-                continue
-            if code == websocket.ABNF.OPCODE_CLOSE:
-                raise ApiError("the stream ended before the process did")
-            self._receive(frame, on_output)
-        return True
+                code, frame = self._connection.recv_data(control_frame=False)
+            except (websocket.WebSocketTimeoutException, TimeoutError):
+                self._connection.ping()
+                return
+        if code == websocket.ABNF.OPCODE_CLOSE:
+            raise ApiError("the stream ended before the process did")
+        self._receive(frame, on_output)
 
     @contextlib.contextmanager
     def _errors_mapped(self) -> Iterator[None]:
@@ -575,10 +763,6 @@ class Stream:
 
         try:
             yield
-        except websocket.WebSocketTimeoutException:
-            raise TimeoutError from None
-        except TimeoutError:
-            raise
         except (websocket.WebSocketException, OSError) as error:
             raise ApiError(f"the stream is lost ({type(error).__name__})") from None
 
@@ -595,14 +779,13 @@ class Stream:
     def exit_code(self) -> int:
         """Return the exit code of an executed process. ApiError: it never started."""
         # The API reports an exit code other than zero as a failure with a cause.
-        status = self.status or {}
-        if status.get("status") == "Success":
+        status = _of_form(_Ended, self.status or {})
+        if status.status == "Success":
             return 0
-        causes = (status.get("details") or {}).get("causes") or ()
-        for cause in causes:
-            if cause.get("reason") == "ExitCode" and str(cause.get("message")).isdigit():
-                return int(cause["message"])
-        reason = self._clean(str(status.get("message") or "no status"))
+        for cause in (status.details and status.details.causes) or ():
+            if cause.reason == "ExitCode" and _EXIT_CODE.fullmatch(cause.message or ""):
+                return int(cause.message or "")
+        reason = self._clean(status.message or "no status")
         raise ApiError(f"the pod could not execute a program: {reason}")
 
 

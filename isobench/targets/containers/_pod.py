@@ -84,7 +84,7 @@ def container(pod: Mapping[str, Any]) -> dict[str, Any]:
 def ended(pod: Mapping[str, Any]) -> int | None:
     """Return the exit code of isobench's container, or None while it may still run."""
     finished = container(pod).get("state", {}).get("terminated")
-    return None if finished is None else int(finished.get("exitCode", -1))
+    return None if finished is None else finished.get("exitCode", -1)
 
 
 def refusal(pod: Mapping[str, Any]) -> Refusal | None:
@@ -177,7 +177,9 @@ class Pod:
             # The pod's status in the API is up to a second old: kubelets look and report at
             # intervals. For a stream the kubelet asks the runtime itself, so that trying again and
             # again finds the container running much earlier.
-            for _ in range(_RETRIES if pod["spec"].get("nodeName") else 0):
+            for _ in range(_RETRIES if pod.get("spec", {}).get("nodeName") else 0):
+                if time.monotonic() - began > patience:
+                    break
                 try:
                     return connect()
                 except _kubernetes.ApiError as error:
@@ -325,7 +327,7 @@ def sweep_labelled(cluster: _kubernetes.Cluster, alive: Callable[[str], bool]) -
     removed = []
     for pod in cluster.pods(f"{oci.LABEL}=1,{HOST_LABEL}={host()}"):
         found = pod["metadata"]
-        if not alive(oci.owner_of(found["labels"], [found["name"]])):
+        if not alive(oci.owner_of(found.get("labels"), [found["name"]])):
             Pod(cluster=cluster, name=found["name"], uid=found["uid"]).end()
             removed.append(Leftover(what=f"pod {found['name']}"))
     return removed

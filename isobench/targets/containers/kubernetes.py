@@ -539,7 +539,7 @@ class Session:
         return {
             "host.pod.uid": pod["metadata"]["uid"],
             "host.pod.node": pod["spec"]["nodeName"],
-            "host.pod.container": running["containerID"],
+            "host.pod.container": running.get("containerID"),
             "host.pod.image": running.get("imageID"),
             "host.pod.quality": pod["status"].get("qosClass"),
             "host.pod.runtime_class": pod["spec"].get("runtimeClassName") or "the node's default",
@@ -570,6 +570,7 @@ class Session:
         deadline = time.monotonic() + _REPORTING
         while (pod := self.pod.fetch()) is not None:
             if _pod.container(pod).get("state", {}).get("running"):
+                _kubernetes.demand_running(pod)
                 return pod
             if (wrong := _pod.refusal(pod)) is not None and wrong.final:
                 raise SessionError(wrong.reason, hint=wrong.hint)
@@ -583,7 +584,7 @@ class Session:
 
 
 def _ancestor_facts(pod: Mapping[str, Any]) -> dict[str, Fact]:
-    names = ancestors(_pod.container(pod)["containerID"].rpartition("/")[2])
+    names = ancestors(_pod.container(pod).get("containerID", "").rpartition("/")[2])
     is_child = any("kube" in name for name in names) if names else None
     return {
         "host.pod.ancestors": " < ".join(names) or None,
@@ -593,10 +594,10 @@ def _ancestor_facts(pod: Mapping[str, Any]) -> dict[str, Fact]:
 
 def check_pod(pod: Mapping[str, Any], image: str, digest: str) -> None:
     """Raise SessionError where a policy of the cluster (a mutating webhook) has changed the pod."""
-    ours = next(one for one in pod["spec"]["containers"] if one["name"] == _pod.CONTAINER)
-    if ours["image"] != image:
+    images = {one["name"]: one["image"] for one in pod["spec"]["containers"]}
+    if images.get(_pod.CONTAINER) != image:
         raise SessionError(
-            f"the cluster has replaced the image by {ours['image']}",
+            f"the cluster has replaced the image by {images.get(_pod.CONTAINER)}",
             hint="use a namespace without that policy",
         )
     if pod["spec"].get("hostNetwork") or pod["spec"].get("hostPID") or pod["spec"].get("hostIPC"):
