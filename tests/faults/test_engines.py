@@ -231,7 +231,7 @@ def test_a_redirection_to_no_address_is_the_engines_fault(
 
 @pytest.mark.parametrize("labels", [[], {}, {"a": {}}, {"isobench.owner": 5}, "x", 5])
 def test_labels_of_any_other_form_are_no_mark(labels: object, engine: fakes.Engine) -> None:
-    engine.replies["/containers/json"] = [{"Id": "x", "Labels": labels}]
+    engine.replies["/containers/json"] = [{**container("x", oci.new_name(DEAD)), "Labels": labels}]
     swept(cached=False)
     assert not engine.deleted
 

@@ -2,7 +2,8 @@
 
 import os
 import time
-from pathlib import Path
+from pathlib import Path, PurePath
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -281,3 +282,25 @@ def test_a_disk_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
         pytest.skip("mke2fs is not installed; isobench doctor --install uml")
     with pytest.raises(SessionError, match="mke2fs: "):
         disks.make(tmp_path / "no" / "folder", 8)
+
+
+def test_the_kernel_of_root_gets_no_temporary_folder_that_nobody_may_not_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in ("open", "closed"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "open").chmod(0o1777)
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "closed"))
+    monkeypatch.setenv("TMP", str(tmp_path / "open"))
+    monkeypatch.setenv("TEMP", str(tmp_path / "missing"))
+    # What is above the test's own folder need not be open.
+    monkeypatch.setattr(PurePath, "parents", (tmp_path / "open",))
+    given: dict[str, str] = {}
+    monkeypatch.setattr(processes, "start", lambda *_, env, **__: given.update(env))
+    parts: Any = SimpleNamespace(arguments=lambda *_: [])
+    lines = dict.fromkeys(("log", "out", "err"), 0)
+    for user, expected in ((0, {"TMP"}), (1000, {"TMPDIR", "TMP", "TEMP"})):
+        monkeypatch.setattr(os, "geteuid", lambda user=user: user)
+        given.clear()
+        uml._start_process(parts, None, lines, {})
+        assert set(given) & {"TMPDIR", "TMP", "TEMP"} == expected

@@ -24,6 +24,7 @@ import os
 import secrets
 import shutil
 import socket
+import stat
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -215,6 +216,10 @@ def _start_process(
     group = user if os.geteuid() == 0 else os.getegid()
     guard = [str(launcher), "guard", str(user), str(group)] if launcher else []
     kept = {name: os.environ[name] for name in ("PATH", *_TEMPORARY) if name in os.environ}
+    for name in _TEMPORARY if user != os.geteuid() else ():
+        # A folder of root's own (pam_tmpdir) is of no use to nobody.
+        if name in kept and not _is_open_to_all(Path(kept[name]).absolute()):
+            del kept[name]
     return processes.start(
         [*guard, *parts.arguments(lines, files)],
         env={**kept, **processes.tied()},
@@ -223,6 +228,15 @@ def _start_process(
         # With a launcher the guard changes the user, after it has started its watcher.
         user=None if launcher or os.geteuid() != 0 else user,
     )
+
+
+def _is_open_to_all(folder: Path) -> bool:
+    """Return whether every user may make files in a folder."""
+    try:
+        may_enter = all(path.stat().st_mode & stat.S_IXOTH for path in (folder, *folder.parents))
+        return may_enter and bool(folder.stat().st_mode & stat.S_IWOTH)
+    except OSError:
+        return False
 
 
 @functools.cache
