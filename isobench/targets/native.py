@@ -1,11 +1,13 @@
 """The reference: no isolation at all."""
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Final
 
+from isobench.config import paths
 from isobench.model import (
     Abi,
     Availability,
@@ -26,6 +28,12 @@ from isobench.plugins.api import BEGIN, Completed
 from isobench.targets.shared import agents, cpu_group, elf, processes
 
 _SAME: Final = Relation.SAME_AS_HOST
+
+
+def _is_noexec(folder: Path) -> bool:
+    """Return whether a folder, which need not exist, is on a file system without programs."""
+    nearest = next(path for path in (folder, *folder.parents) if path.exists())
+    return bool(os.statvfs(nearest).f_flag & os.ST_NOEXEC)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +68,13 @@ class NativeTarget:
                 lack=Lack.PLATFORM,
                 what="isobench has payloads for Linux on x86_64, aarch64 and riscv64",
                 hint="run isobench on such a machine",
+            )
+        folder = paths.cache()
+        if _is_noexec(folder):
+            return Unavailable(
+                lack=Lack.RUNTIME,
+                what=f"the cache folder {folder} is mounted noexec: no program runs there",
+                hint="XDG_CACHE_HOME=/folder, one that is mounted otherwise",
             )
         return Available(version=f"Linux {abi.machine}")
 

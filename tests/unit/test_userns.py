@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from isobench.model import Lack
+from isobench.targets.sandboxes import bubblewrap
 from isobench.targets.shared import userns
 
 SETTINGS = {
@@ -86,3 +87,9 @@ def test_root_recognises_a_chroot_by_the_root_of_the_first_process(
     (proc / "1" / "root").unlink()
     (proc / "1" / "root").symlink_to("/")
     assert "in a chroot" not in userns.refusal("EPERM", proc=proc).what
+
+
+def test_a_program_that_cannot_be_executed_is_no_refused_namespace() -> None:
+    answer = bubblewrap._refusal("bwrap: execvp /answer: Permission denied")
+    assert "user namespace" not in answer.what
+    assert "TMPDIR" in answer.hint

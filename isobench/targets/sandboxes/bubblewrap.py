@@ -4,6 +4,7 @@ Source: bwrap(1).
 """
 
 import shutil
+import tempfile
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -108,6 +109,12 @@ def _scratch(stage: Stage) -> Path:
 
 
 def _refusal(problem: str) -> Unavailable:
+    if "execvp" in problem:  # the sandbox is there
+        return Unavailable(
+            lack=Lack.RUNTIME,
+            what=f"no program of {tempfile.gettempdir()} can be executed ({problem})",
+            hint="TMPDIR=/folder, one that is not mounted noexec",
+        )
     # bwrap's messages where the host does not allow users to make user namespaces.
     if "user namespace" in problem or "uid map" in problem or "Permission denied" in problem:
         return userns.refusal(problem)
