@@ -427,6 +427,7 @@ class Analysis:
             is_short=is_short,
             log_ratios=log_ratios,
             than=others[0] if others else "native",
+            host_of_other=self.host_check(workload, *others) if others else None,
         )
 
     def share(

@@ -268,6 +268,7 @@ class _Asked:
             sided=estimate.interval if estimate else None,
             margin=margin,
             seen=None if host is None else host.possible,
+            is_hidden=host is not None and host.is_hidden,
             value_seconds=value,
             lower_seconds=low,
             upper_seconds=high,

@@ -244,7 +244,8 @@ class Frames:
         pairs = [(own[block], others[block]) for block in blocks]
         evened = (host_time.evened([turns[block] for block in blocks]) for turns in (own, others))
         compared = [*zip(*evened, strict=True)]
-        shares = np.array([one.share / other.share for one, other in compared])
+        parts = np.array([(one.share, other.share) for one, other in compared]).reshape(-1, 2)
+        shares = parts[:, 0] / parts[:, 1]
         ratios = np.array(host_time.work_ratios(compared, by_fastest=by_fastest))
         wholes = np.array([one.reported / one.seen for one, _ in pairs])
         share, ratio, whole = (
@@ -265,7 +266,7 @@ class Frames:
             whole=whole.ratio,
             whole_lower=whole.interval.low,
             of_all=host_time.of_all(pairs),
-            hiding=hiding_blocks(shares) if is_known else 0,
+            hiding=hiding_blocks(*parts.T) if is_known else 0,
             blocks=len(pairs),
             is_known=is_known,
         )
@@ -367,16 +368,17 @@ class Frames:
         return len(ids) > 1
 
 
-def hiding_blocks(shares: NDArray[np.float64]) -> int:
+def hiding_blocks(own: NDArray[np.float64], other: NDArray[np.float64]) -> int:
     """Return in how many blocks a payload hides work: it reports less than `LEAST_SEEN` of it. 0
-    where they are few, and where about as many blocks differ as much in the other direction, as
-    stalls of the machine make them.
+    where they are few, and where about as many blocks of native have as little, as stalls of the
+    machine make them.
 
-    `shares` are the parts of the work that it reports, compared with native, (blocks,).
+    `own` and `other` are the parts of the work that the payload and native's report, (blocks,).
     """
-    less = int(np.count_nonzero(shares < host_time.LEAST_SEEN))
-    more = int(np.count_nonzero(shares > 1 / host_time.LEAST_SEEN))
-    is_many = stats.are_many(less, shares.size) and stats.is_unbalanced(less, more)
+    # Compared with native's usual part: no block of the target's own balances another.
+    least = host_time.LEAST_SEEN * np.median(other)
+    less, stalled = (int(np.count_nonzero(shares < least)) for shares in (own, other))
+    is_many = stats.are_many(less, own.size) and stats.is_unbalanced(less, stalled)
     return less if is_many else 0
 
 

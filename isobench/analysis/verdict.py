@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isobench import stats
-from isobench.evidence.doubts import UNEVEN, UNEVEN_RATIO, of_unseen_speed
+from isobench.evidence.doubts import UNEVEN, UNEVEN_RATIO, of_hidden_work, of_unseen_speed
 from isobench.evidence.host_time import HostCheck
 from isobench.model import TIME, Doubt, Estimate, Interval, Metric, Status, Verdict
 from isobench.model.bounds import MOST_WANTED
@@ -54,6 +54,7 @@ def judge(
     is_short: bool = False,
     log_ratios: NDArray[np.float64] | None = None,
     than: str = "native",
+    host_of_other: HostCheck | None = None,
 ) -> Verdict:
     """Return what the estimate means at `margin` (a ratio: 1.05 is 5 %).
 
@@ -62,8 +63,9 @@ def judge(
     makes advice concrete. `host` is what the host's clock shows: without it "faster" stands on the
     target's own times. `is_short`: without an estimate, it is only blocks that lack, since each one
     of the run gave a ratio. `log_ratios` are those of the blocks, (blocks,): without them, slow
-    blocks that trimming leaves out are not looked at. `than` names what it is compared with. The
-    verdict carries the doubts given and those found. ValueError: a margin that is not above 1.
+    blocks that trimming leaves out are not looked at. `than` names what it is compared with, and
+    where that is another target, `host_of_other` is what the host's clock shows of it. The verdict
+    carries the doubts given and those found. ValueError: a margin that is not above 1.
     """
     if not margin > 1:
         message = f"a margin is a ratio above 1 (1.05 means 5 %), not {margin}"
@@ -86,6 +88,10 @@ def judge(
             status = Status.UNPROVEN
         if host is not None and _rests_on_payload(target, status, estimate, margin, host):
             found.append(of_unseen_speed(host, status, estimate.interval, margin, than=than))
+            status = Status.UNPROVEN
+        # What it is compared with may be slower than it reports.
+        elif host_of_other and host_of_other.is_hidden and status is not Status.FASTER:
+            found.append(of_hidden_work(than))
             status = Status.UNPROVEN
         if slow is not None:
             found.append(slow)
@@ -112,7 +118,7 @@ def _rests_on_payload(
     # The control's program is native's: what it reports is not in question.
     if "#" in target:
         return False
-    is_hidden = status is Status.NEAR_NATIVE and host.is_hidden
+    is_hidden = status is not Status.SLOWER and host.is_hidden
     return is_hidden or host.excludes(status, estimate.interval, margin)
 
 

@@ -1,6 +1,7 @@
 """Judges a claim on the cells and facts of one run, and explains the result as text. Pure."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -66,6 +67,8 @@ class CellFacts:
     """The smallest and the largest `ratio` that the host's clock leaves possible; None: it shows
     nothing.
     """
+    is_hidden: bool = False
+    """Whether the host sees too little of its work to confirm that it takes no longer."""
     value_seconds: float | None = None
     """The median, or the claim's quantile, in seconds per operation or start."""
     upper_seconds: float | None = None
@@ -487,20 +490,24 @@ def _side(claim: Claim, cell: CellFacts, side: str) -> tuple[ClaimStatus, float]
     """Return the status of one bound, and the distance from its limit to the nearer end."""
     limit: float = getattr(claim, side)
     is_upper = side.startswith("below")
-    is_seen = True
+    least, most = cell.seen or (0.0, math.inf)
     if side.endswith("seconds"):
         low, high = cell.lower_seconds, cell.upper_seconds
+        least, most = 0.0, math.inf
     else:
         low, high = (cell.sided.low, cell.sided.high) if cell.sided else (None, None)
-        is_seen = cell.seen is None or (cell.seen[0] < limit if is_upper else cell.seen[1] > limit)
+    # That it takes no longer needs more than the word of its payload.
+    may_be_below, may_be_above = least < limit and not cell.is_hidden, most > limit
+    supports, refutes = may_be_below, may_be_above
     if not is_upper:  # with the signs changed, "above" becomes "below"
         limit = -limit
         low, high = None if high is None else -high, None if low is None else -low
+        supports, refutes = refutes, supports
     room = limit - (limit if high is None else high)
     if high is not None and high < limit:
-        return (_SUPPORTED if is_seen else _INCONCLUSIVE), room
+        return (_SUPPORTED if supports else _INCONCLUSIVE), room
     # Refuting needs the other one-sided bound: a bound that is not shown is not yet refuted.
-    refuted = low is not None and low >= limit
+    refuted = low is not None and low >= limit and refutes
     return (_REFUTED if refuted else _INCONCLUSIVE), room
 
 

@@ -34,6 +34,7 @@ from isobench.comparison.result import (
     Status,
 )
 from isobench.comparison.sides import AnalysedSide, Cell
+from isobench.evidence import doubts
 from isobench.model import Doubt, Metric
 from isobench.model.errors import IncomparableError
 from isobench.model.units import LARGEST_EXPONENT, TargetName, WorkloadName
@@ -183,12 +184,15 @@ def _between_sides(
         location=None if refused else _between(*located, floors, metric),
         noise=_joint_noise(*floors),
         doubts=tuple(doubts),
-        against=_against(
-            _around_median(base, cell),
-            _around_median(head, cell),
-            ("BASE", "HEAD"),
-            options.minimum_effect,
-        ),
+        against={
+            **_against(
+                _around_median(base, cell),
+                _around_median(head, cell),
+                ("BASE", "HEAD"),
+                options.minimum_effect,
+            ),
+            **_unseen(head, cell, "HEAD"),
+        },
     )
 
 
@@ -301,6 +305,16 @@ def _against(
     return dict.fromkeys((Status.SAME, Status.IMPROVEMENT)[: 1 + place], doubt)
 
 
+def _unseen(head: AnalysedSide, cell: Cell, name: str) -> Mapping[Status, Doubt]:
+    """Return by status the doubt that the host does not see how fast a HEAD of this name is."""
+    target, workload, metric = cell
+    checks = (analysis.host_check(workload, target) for analysis in head.by_metric(metric))
+    if not any(check is not None and check.is_hidden for check in checks):
+        return {}
+    # That it has become slower is what its payload itself reports.
+    return dict.fromkeys((Status.SAME, Status.IMPROVEMENT), doubts.of_hidden_work(name))
+
+
 def _differing_metric(base: AnalysedSide, head: AnalysedSide, cell: Cell) -> Iterator[Doubt]:
     """Yield the doubt that the sides have two metrics of one name."""
     before, after = base.measured(cell), head.measured(cell)
@@ -390,7 +404,10 @@ def _between_target_cells(
             *([few] if few else ()),
         ),
         # Of pairs, blocks in which BASE is slow are those in which HEAD is as fast.
-        against=_against(-around, around, (base, head), options.minimum_effect),
+        against={
+            **_against(-around, around, (base, head), options.minimum_effect),
+            **_unseen(side, cells[1], head),
+        },
     )
 
 

@@ -56,6 +56,8 @@ _NAMED_IN_TEXT: Final = (
     r"|(?:api|access|account|secret|private)[ ]key)"
 )
 _NAME: Final = re.compile(rf"[\w./:\[\]-]*{_NAMED}", re.IGNORECASE)
+_NAMED_VALUE: Final = re.compile(rf"[\w./:=\[\]-]*?{_NAMED}=(?!=)", re.IGNORECASE)
+"""The beginning of a word of a command line, before a secret."""
 _LONGEST: Final = r"[\w.-]{0,100}"
 """What of a name precedes its last words, where a rule must know how the name begins."""
 # In a string within a string each quotation mark has a backslash before it, and one that is a part
@@ -213,7 +215,14 @@ _RULES: Final[tuple[tuple[re.Pattern[str], str], ...]] = (
     (re.compile(r"([?&](?:x-amz-)?sig(?:nature)?=)[^\s&\"'<>]+", re.IGNORECASE), rf"\1{MARK}"),
     (re.compile(r"(\bsshpass\s+(?:-\w+\s+){0,20}-p\s*)\S+"), rf"\1{MARK}"),
     (re.compile(rf"({_NAMED}(?:{_QUOTE})?=)(?!=){_VALUE}", re.IGNORECASE), rf"\1{MARK}"),
-    (re.compile(rf"({_NAMED}[\"']\s*[:=]\s*)(?:{_QUOTED})", re.IGNORECASE), rf'\1"{MARK}"'),
+    # As JSON has it, Python with bytes, and Go.
+    (
+        re.compile(
+            rf"({_NAMED}(?:[\"']\s*[:=]\s*|:))(?:[bru]{{1,2}}(?=[\"']))?(?:{_QUOTED})",
+            re.IGNORECASE,
+        ),
+        rf'\1"{MARK}"',
+    ),
     (
         re.compile(rf"({_NAMED}{_QUOTE}\s*[:=]\s*(?=(\\+[\"'])))(?:{_ESCAPED})", re.IGNORECASE),
         rf"\1\2{MARK}",
@@ -479,7 +488,12 @@ class _Redactor:
         for word in argv:
             # The value may be more than the secret, as in "user:password@host".
             shown = self.text(word)
-            found.append(self._left_out(word) if _is_value(word, before) else shown)
+            if _is_value(word, before):
+                shown = self._left_out(word)
+            elif shown != word and (named := _NAMED_VALUE.match(word)):
+                # The value ends with the word, whatever signs it has.
+                shown = named.group() + self._left_out(word[named.end() :])
+            found.append(shown)
             before.append(word)
         return found
 

@@ -205,23 +205,30 @@ def of_unseen_speed(
     """Return the doubt about a target that has this status by its own times alone. `than` names
     what it is compared with.
     """
-    advice = "a larger --min-time makes turns longer, and the host's times more exact"
     if found.excludes(status, interval, margin):
-        advice = "find out which of its turns take longer or shorter than its payload reports"
         bounds = interval_text((found.least, found.most))
-        why = (
-            f"the host saw {bounds} times the time of {than}'s work: the payload reports otherwise"
+        return _unseen(
+            f"the host saw {bounds} times the time of {than}'s work: the payload reports otherwise",
+            "find out which of its turns take longer or shorter than its payload reports",
         )
-    elif not found.is_known:
-        why = "the host sees too little of its work: only the payload reports how fast it is"
-    else:
-        why = "the host did not see that it is faster: only the payload reports it"
-    return Doubt(
-        code="host-time",
-        detail=why,
-        advice=advice,
-        blocks=True,
+    if found.is_hidden or not found.is_known:
+        return of_hidden_work("it")
+    return _unseen("the host did not see that it is faster: only the payload reports it")
+
+
+def of_hidden_work(name: str) -> Doubt:
+    """Return the doubt that the host does not see how fast a target is; `name` says which."""
+    whose = "its" if name == "it" else f"{name}'s"
+    return _unseen(
+        f"the host sees too little of {whose} work: only the payload reports how fast it is"
     )
+
+
+def _unseen(
+    why: str,
+    advice: str = "a larger --min-time makes turns longer, and the host's times more exact",
+) -> Doubt:
+    return Doubt(code="host-time", detail=why, advice=advice, blocks=True)
 
 
 def of_fact_by_clock(metric: str, found: ClockCheck) -> Doubt:

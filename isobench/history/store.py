@@ -292,8 +292,7 @@ class Store:
     def _check_rows(self, database: Any, files: Sequence[str]) -> None:  # noqa: ANN401 - a connection of DuckDB
         """Check the number and the schema of all rows. UsageError: they are not to be read."""
         bound = _bound(files)
-        # The files have their numbers of rows: none of these is read for it.
-        (count,) = duckdb_door.row(database, f"SELECT count(*) FROM {_FILES}", bound)  # noqa: S608 - a constant
+        count = _row_count(database, files)
         if count > _MOST_ROWS:
             raise self._too_many(count, _MOST_ROWS, files)
         oldest, newest = duckdb_door.row(
@@ -345,13 +344,18 @@ class Store:
         if not left:
             return
         with duckdb_door.opened() as database:
-            try:
-                self._check_places(database, left)
-            except duckdb_door.errors():
-                # One that cannot be read, and need not be, hides no other.
+            # One that cannot be read, and need not be, hides no other.
+            if not self._are_in_place(database, left):
                 for name in left:
-                    with contextlib.suppress(*duckdb_door.errors()):
-                        self._check_places(database, [name])
+                    self._are_in_place(database, [name])
+
+    def _are_in_place(self, database: Any, files: Sequence[str]) -> bool:  # noqa: ANN401 - as above
+        """Return whether files can be read, and are where they belong. UsageError: one is not."""
+        with contextlib.suppress(*duckdb_door.errors()):
+            if _row_count(database, files) <= _MOST_ROWS and not _is_swollen(database, files):
+                self._check_places(database, files)
+                return True
+        return False
 
     def _too_many(self, count: int, most: int, files: Sequence[str]) -> UsageError:
         place, hint = self._place(files)
@@ -834,8 +838,8 @@ def _files_in(folder: Path, pattern: str) -> list[Path]:
                 continue
             try:
                 mode = path.lstat().st_mode
-            except FileNotFoundError:  # merged meanwhile
-                continue
+            except FileNotFoundError:  # merged meanwhile: what replaces it may not be in the list
+                return _files_in(folder, pattern)
             # Reading a named pipe would wait for ever; a link may lead anywhere.
             if not stat.S_ISREG(mode):
                 raise UsageError(f"{path} is not a regular file", hint=_moved(str(path)))
@@ -994,6 +998,20 @@ def _has_columns(database: Any, file: str) -> bool:  # noqa: ANN401 - a connecti
     sql = f"DESCRIBE SELECT {', '.join(COLUMNS)} FROM {_FILES}"  # noqa: S608 - names of columns
     described = duckdb_door.rows(database, sql, _bound([file]))
     return {name: kind for name, kind, *_ in described} == COLUMNS
+
+
+def _row_count(database: Any, files: Sequence[str]) -> int:  # noqa: ANN401 - a connection of DuckDB
+    """Return how many rows files say that they have. None of these is read for it: a small file can
+    have a column of any number of equal values.
+    """
+    groups = (
+        "SELECT DISTINCT file_name, row_group_id, row_group_num_rows AS num_rows"
+        " FROM parquet_metadata($files)"
+    )
+    return max(
+        int(duckdb_door.row(database, f"SELECT coalesce(sum(num_rows), 0) {sql}", _bound(files))[0])
+        for sql in ("FROM parquet_file_metadata($files)", f"FROM ({groups})")
+    )
 
 
 def _is_swollen(database: Any, files: Sequence[str]) -> bool:  # noqa: ANN401 - a connection of DuckDB

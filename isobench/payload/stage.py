@@ -16,7 +16,7 @@ from isobench.model import Abi, Leftover, Payload, Stage
 from isobench.model.errors import PayloadError
 from isobench.model.units import Sha256
 from isobench.payload.build import TOOLS
-from isobench.plugins import ownership
+from isobench.plugins import folders, ownership
 
 # bubblewrap and runc cannot make mount points in a root that is read-only: they must exist.
 MOUNT_POINTS = ("dev", "proc", "scratch", "sys", "tmp")
@@ -110,14 +110,9 @@ def _runs() -> Path:
 
 @contextlib.contextmanager
 def _own_folder(mode: int) -> Iterator[Path]:
-    folder = cache.made("runs") / f"{ownership.mine()}-{secrets.token_hex(4)}"
-    folder.mkdir(mode=mode)
-    # mkdir's mode is reduced by the umask, chmod's is not: umask(2).
-    folder.chmod(mode)
-    try:
+    with folders.removed_at_end(f"{ownership.mine()}-", cache.made("runs")) as folder:
+        folder.chmod(mode)
         yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextlib.contextmanager

@@ -214,6 +214,28 @@ def alarm(limit: float) -> Iterator[None]:
             signal.setitimer(signal.ITIMER_REAL, max(due - (time.monotonic() - began), 0.001))
 
 
+class _Flag:
+    """What one thread waits for and another sets. A wait of `threading.Event` that a second signal
+    interrupts, while it ends for a first one, leaves its lock as it must not be.
+    """
+
+    def __init__(self) -> None:
+        self._is_set = False
+        self._lock = threading.Lock()
+        self._lock.acquire()
+
+    def set(self) -> None:
+        self._is_set = True
+        self._lock.release()
+
+    def is_set(self) -> bool:
+        return self._is_set
+
+    def wait(self, seconds: float) -> None:
+        if not self._is_set and self._lock.acquire(timeout=min(seconds, threading.TIMEOUT_MAX)):
+            self._lock.release()
+
+
 class Call(Generic[_T]):
     """A call in a thread of its own, whose waits are limited."""
 
@@ -225,7 +247,7 @@ class Call(Generic[_T]):
         self._deadline: Deadline | None = None
         # Not Thread.join and is_alive: until Python 3.13 a thread whose join is interrupted by the
         # exception of a signal counts as ended.
-        self._began, self._ended = threading.Event(), threading.Event()
+        self._began, self._ended = _Flag(), _Flag()
         # A daemon, so that a call that hangs does not keep isobench from ending.
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()

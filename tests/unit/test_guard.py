@@ -1280,6 +1280,40 @@ def test_a_working_folder_that_was_removed_ends_nothing(tmp_path: Path, shared: 
     assert not surroundings.take_unreported()
 
 
+def test_a_wait_for_a_call_is_interrupted_as_often_as_signals_come() -> None:
+    """A wait of `threading.Event` raised RuntimeError at the second one, once in some tries."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    going = threading.Event()
+    call = deadlines.Call(lambda: going.wait(60), 60)
+    over = threading.Event()
+
+    def shower() -> None:
+        while not over.wait(0.0005):
+            os.kill(os.getpid(), signal.SIGUSR1)
+
+    sender = threading.Thread(target=shower)
+    errors: set[type[BaseException]] = set()
+    try:
+        sender.start()
+        until = time.monotonic() + 1
+        while time.monotonic() < until:
+            try:
+                call.join(until)
+            except BaseException as error:  # noqa: BLE001 - whatever it is
+                errors.add(type(error))
+    finally:
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+        over.set()
+        sender.join()
+        going.set()
+        signal.signal(signal.SIGUSR1, before)
+    assert errors == {KeyboardInterrupt}
+
+
 def test_a_call_whose_wait_was_interrupted_has_not_ended() -> None:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt

@@ -409,6 +409,21 @@ def test_what_is_no_file_of_a_store_and_what_need_not_be_read_hides_nothing(stor
     assert [one.run for one in store.rows(Choice(since="2026-02-15T00:00:00Z"))] == ["run-60"]
 
 
+def test_no_row_is_read_of_a_file_that_says_it_has_too_many(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for night in (0, 60):
+        store.add([row(night)])
+    month = next(store.folder.glob("machine=*/month=2026-01"))
+    many = "SELECT 'ffff' AS machine, '2020-01' AS month FROM range(1000)"
+    duckdb_door.connection().execute(f"COPY ({many}) TO '{month}/run-x.parquet'")
+    monkeypatch.setattr(module, "_MOST_ROWS", 100)
+    # It is not where its rows belong, which nobody knows.
+    assert [one.run for one in store.rows(Choice(since="2026-02-15T00:00:00Z"))] == ["run-60"]
+    with pytest.raises(UsageError, match="1,002 rows of cells"):
+        store.rows()
+
+
 def lie(path: Path, change: str, fake: bytes, true: bytes) -> None:
     """Change a value of a file, and give the statistics of it another."""
     rows = path.with_suffix(".other")

@@ -3,7 +3,7 @@ and of two targets.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -36,6 +36,8 @@ class InTurns(Synthetic):
     """target -> how many times what it reports the host saw; 1 where nothing is said."""
     some: frozenset[int] = frozenset(range(100))
     """The blocks in which it saw more."""
+    late: Mapping[str, float] = field(default_factory=dict)
+    """target -> how many of native's turns each of its answers is late, those for one loop too."""
     schedule: Schedule = Schedule.ROUNDS
 
     def _samples(self) -> Iterable[Sample]:
@@ -45,12 +47,13 @@ class InTurns(Synthetic):
             yield each
         for (block, target), value in reported.items():
             times = self.more.get(target, 1.0) if block in self.some else 1.0
-            seen = round(value * times + ITERATIONS * WAY)
+            way = WAY + TURN * self.late.get(target, 0.0)
+            seen = round(value * times + ITERATIONS * way)
             host = Clock.HOST
             yield sample(
                 block, target, SIEVE, seen, metric=TURNS, operations=ITERATIONS, clock=host
             )
-            yield sample(block, target, SIEVE, round(WAY), metric=ONE_LOOP, clock=host)
+            yield sample(block, target, SIEVE, round(way), metric=ONE_LOOP, clock=host)
 
 
 def written(path: Path, ratios: Mapping[str, float], seed: int = 1, **more: object) -> Path:
@@ -103,6 +106,25 @@ below_seconds = 3.4e-6
 """
 
 
+ABOVE = """
+[[claims]]
+id = "above"
+quote = "It takes more than 1.1 times as long."
+kind = "bound"
+targets = ["box"]
+workloads = ["cpu"]
+above_ratio = 1.1
+
+[[claims]]
+id = "more"
+quote = "It takes more than 2 times as long."
+kind = "bound"
+targets = ["box"]
+workloads = ["cpu"]
+above_ratio = 2.0
+"""
+
+
 @pytest.mark.parametrize(("times", "status"), [(1.0, "supported"), (2.0, "inconclusive")])
 def test_a_bound_needs_times_that_the_host_saw(times: float, status: str, tmp_path: Path) -> None:
     # The interval reaches across the margin: the cell has no verdict that the host could deny.
@@ -148,11 +170,53 @@ def test_work_that_is_hidden_in_some_blocks_makes_nothing_near_native(
 
 
 def test_blocks_in_which_a_payload_hides_work_are_counted() -> None:
-    def count(*shares: float) -> int:
-        return hiding_blocks(np.array([*shares, *[1.0] * (10 - len(shares))]))
+    def count(own: Sequence[float], native: Sequence[float] = ()) -> int:
+        parts = (np.array([*some, *[0.9] * (10 - len(some))]) for some in (own, native))
+        return hiding_blocks(*parts)
 
-    assert count(0.95, 0.71, 0.69) == 0
-    assert count(0.69, 0.3) == 2
+    assert count([0.85, 0.64, 0.62]) == 0
+    assert count([0.62, 0.3]) == 2
+    # Answers for one loop that are late make a part larger in other blocks.
+    assert count([0.3, 0.3, 2.0, 2.0]) == 2
     # Stalls of the machine meet both sides.
-    assert count(0.5, 0.5, 2.0) == 2
-    assert count(0.5, 0.5, 2.0, 2.0) == 0
+    assert count([0.3, 0.3], [0.9, 0.9, 0.3]) == 2
+    assert count([0.3, 0.3], [0.9, 0.9, 0.3, 0.3]) == 0
+
+
+def far(path: Path, ratios: Mapping[str, float], name: str, **more: object) -> Path:
+    """Write a run in which all answers of a target are late: the host does not see its work."""
+    return written(path, ratios, late={name: 3.0}, **more)  # type: ignore[arg-type]
+
+
+def test_a_bound_needs_work_that_the_host_sees(tmp_path: Path) -> None:
+    run = reader.load(far(tmp_path / "run", {"box": 1.3}, "box"))
+    found = summary.summarise(run, load(CLAIMS + ABOVE, origin="claims.toml"))
+    (cell,) = [one for one in found.cells if one.target == "box"]
+    assert cell.status == "slower"
+    assert {one.id: one.status for one in found.claims} == {
+        **dict.fromkeys(("below", "brief", "more"), "inconclusive"),
+        "above": "supported",
+    }
+
+
+def test_nothing_is_slower_than_a_target_whose_work_the_host_does_not_see(tmp_path: Path) -> None:
+    path = far(tmp_path / "run", {"three": 3.0, "half": 1.3, "box": 1.3}, "box")
+    found = Analysis(reader.load(path))
+    assert against(found, "three", "box") == (Status.UNPROVEN, {"host-time"})
+    assert against(found, "half", "box") == (Status.UNPROVEN, {"host-time"})
+
+
+def test_an_improvement_needs_work_that_the_host_sees(tmp_path: Path) -> None:
+    sides = [(name, ratio) for name in ("box", "native#2") for ratio in (3.0, 1.3)]
+    runs = {
+        (name, ratio): reader.load(far(tmp_path / f"{n}", {"box": ratio}, name, seed=n))
+        for n, (name, ratio) in enumerate(sides, 1)
+    }
+    options = ComparisonOptions()
+
+    def standing(base: float, head: float, name: str) -> Standing:
+        return compare([runs[name, base]], [runs[name, head]], options).changes[0].status
+
+    assert standing(3.0, 1.3, "native#2") is Standing.IMPROVEMENT
+    assert standing(3.0, 1.3, "box") is Standing.UNPROVEN
+    assert standing(1.3, 3.0, "box") is Standing.REGRESSION

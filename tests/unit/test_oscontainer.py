@@ -355,6 +355,9 @@ def test_the_first_error_in_lxcs_log_is_the_reason(instance: _oscontainer.Instan
         "lxc-execute x 20261125145041.630 ERROR    start - ../src/start.c:g:2079 - It failed\n"
     )
     assert lxc._reason(instance, b"") == 'No such file or directory - Failed to open "/nowhere"'
+    with instance.log.open("ab") as file:
+        file.truncate(1 << 40)
+    assert lxc._reason(instance, b"") == 'No such file or directory - Failed to open "/nowhere"'
 
 
 # ---- what both share -----------------------------------------------------------------------------

@@ -144,14 +144,28 @@ def test_limits_are_unknown_where_podman_fails_on_the_way(monkeypatch: pytest.Mo
 def test_a_monitor_of_no_container_ends_nothing(
     container: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words = ["conmon", "-n", "isobench-1-2-3-dead", "-c", container]
+    words = ["conmon", "-b", "/store/overlay-containers/x", "-n", "isobench-1-2-3-dead", "-c"]
+    words.append(container)
     done: list[object] = []
+    known = [1]
+    store = _podman.Info(store=_podman._Store(graph_root="/store"))
+    monkeypatch.setattr(_podman, "info", lambda: store)
+    monkeypatch.setattr(
+        _podman, "run", lambda *_: Completed(exit_code=known[0], stdout=b"", stderr=b"")
+    )
     monkeypatch.setattr(processes, "own", lambda _: [(7, words)])
     monkeypatch.setattr(processes, "end_tree", lambda pid: done.append(pid) or [])
     monkeypatch.setattr(_podman, "remove", lambda name: done.append(name) or "")
     assert _podman._sweep_forgotten(lambda _: False) == []
     assert done == []
     words[-1] = "0" * 64
+    # Podman knows it: its labels say whose it is. In another store, too.
+    known[0] = 0
+    assert _podman._sweep_forgotten(lambda _: False) == []
+    known[0], words[2] = 1, "/elsewhere/overlay-containers/x"
+    assert _podman._sweep_forgotten(lambda _: False) == []
+    words[2] = "/store/overlay-containers/x"
+    assert done == []
     assert len(_podman._sweep_forgotten(lambda _: False)) == 1
     assert done == [7, "0" * 64]
 

@@ -236,6 +236,16 @@ def test_a_socket_folder_outside_tmp_is_not_removed(tmp_path: Path) -> None:
         assert _wine._sockets(tmp_path) == []
 
 
+def test_a_program_can_make_anything_of_the_file_that_names_the_sockets(tmp_path: Path) -> None:
+    place = tmp_path / "wineserver"
+    os.mkfifo(place)
+    assert _wine._sockets(tmp_path) == []
+    place.unlink()
+    with place.open("wb") as file:
+        file.truncate(1 << 40)
+    assert _wine._sockets(tmp_path) == []
+
+
 def test_a_prefix_that_wine_cannot_make_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

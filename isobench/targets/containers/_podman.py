@@ -30,6 +30,7 @@ _TRIAL: Final = seconds(40)
 itself that Podman does not answer, after it has removed the container.
 """
 _NO_SUCH_IMAGE: Final = 1
+_NO_SUCH_CONTAINER: Final = 1
 """What `podman image exists` exits with where there is none: podman-image-exists(1)."""
 _ID: Final = re.compile(r"[0-9a-f]{64}")
 """The id of a container."""
@@ -511,11 +512,19 @@ def _sweep_forgotten(alive: Callable[[str], bool]) -> list[Leftover]:
     its monitor (conmon) runs already. The name of the container is one of its arguments.
     """
     removed = []
+    store: str | None = None
     for pid, words in processes.own("conmon"):
         options = dict(itertools.pairwise(words))
         name, container = options.get("-n", ""), options.get("-c", "")
         owner = ownership.owner_of(name)
         if not owner or alive(owner) or not _ID.fullmatch(container):
+            continue
+        # One that Podman knows has labels, which say whose it is: the user may have given it this
+        # name, or another one since. One in another store is known there.
+        if store is None:
+            store = info().store.graph_root or ""
+        is_ours = options.get("-b", "").startswith(f"{store}/")
+        if not is_ours or run("container", "exists", container).exit_code != _NO_SUCH_CONTAINER:
             continue
         left = processes.end_tree(pid)
         failure = remove(container)

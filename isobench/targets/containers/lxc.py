@@ -43,6 +43,8 @@ _DEFAULTS: Final = Path("/usr/share/lxc/config")
 _SIZE: Final = re.compile(r"([1-9]\d{0,8})\s*(MiB|GiB)", re.ASCII)
 _RANGE: Final = re.compile(r"(\d{1,10}):([1-9]\d{0,9})", re.ASCII)
 _BRIDGE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,14}", re.ASCII)
+_MOST_LOGGED: Final = 1 << 20
+"""Bytes of a log in which an error is looked for."""
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 _ERROR: Final = re.compile(r" ERROR +\S+ - \S+:\d+ - (.*)")
 """A line of LXC's log: name, time, "ERROR", component, "file:function:line - ", message."""
@@ -430,7 +432,9 @@ def _escaped(path: Path) -> str:
 def _logged(instance: _oscontainer.Instance) -> str:
     """Return the first error in LXC's log, the cause of all later ones; empty: there is none."""
     with contextlib.suppress(OSError):
-        for line in instance.log.read_text(errors="replace").splitlines():
+        with instance.log.open("rb") as file:
+            beginning = file.read(_MOST_LOGGED).decode(errors="replace")
+        for line in beginning.splitlines():
             found = _ERROR.search(line)
             if found is not None:
                 return redaction.beginning(found.group(1), 500)

@@ -20,9 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from isobench.config import cache
+from isobench.config import bounded, cache
 from isobench.model import Leftover, commands
-from isobench.model.errors import SessionError
+from isobench.model.errors import SessionError, UsageError
 from isobench.model.units import seconds
 from isobench.plugins import deadlines, folders, ownership
 from isobench.targets.shared import processes
@@ -38,6 +38,8 @@ _FOLDERS: Final = (
 """Folders of programs that are not on PATH, or of which PATH has only a script that starts them."""
 _LIBRARIES: Final = ("lib/wine", "lib64/wine", "lib/*/wine", "*/wine", "wine")
 _INIT_TIMEOUT: Final = 300.0
+_LONGEST_NAME: Final = 4096
+"""Bytes of a file that names a socket."""
 """Seconds for making a prefix. It takes 5 s from the page cache, and a minute from a slow disk."""
 _SPACE: Final = "df -h ~/.cache; to use another disk: XDG_CACHE_HOME=/folder/on/that/disk"
 
@@ -157,9 +159,11 @@ def _sockets(prefix: Path) -> list[Path]:
         status = prefix.stat()
         name = f"server-{status.st_dev:x}-{status.st_ino:x}"
         found.append(temporary / f".wine-{os.getuid()}" / name)
-    with contextlib.suppress(OSError, UnicodeDecodeError):
-        name = (prefix / "wineserver").read_text().strip("\0\n ")
-        # A program can write to its prefix: the name must not lead out of /tmp.
+    # A program can write to its prefix: this may be no file, or a long one, and the name must not
+    # lead out of /tmp.
+    with contextlib.suppress(OSError, UnicodeDecodeError, UsageError):
+        content = bounded.read(prefix / "wineserver", most=_LONGEST_NAME, hint="")
+        name = content.decode().strip("\0\n ")
         if name.startswith("wine-") and "/" not in name:
             found.append(temporary / name)
     return [path for path in found if path.is_dir() and path.stat().st_uid == os.getuid()]
