@@ -29,7 +29,7 @@ from isobench.model.errors import UsageError
 from isobench.storage import files, forms, lines, losses, reader, records
 from tests.faults import damage
 
-SEEDS = 40
+SEEDS = 12
 """Damaged runs that are tried here; `nox -s fuzz` tries more."""
 
 
