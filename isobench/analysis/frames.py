@@ -227,7 +227,7 @@ class Frames:
         """Return what the host's times of turns show of a cell, compared with the `reference`
         beside it: native, or another target. None where payloads did not take turns.
 
-        `by_fastest`: the ratio of the cell is that of its fastest turns, and so is the host's.
+        `by_fastest`: the ratio of the cell is that of its fastest turns.
         """
         key = (workload, target, reference, by_fastest)
         if key not in self._host_checks:
@@ -246,27 +246,33 @@ class Frames:
         compared = [*zip(*evened, strict=True)]
         parts = np.array([(one.share, other.share) for one, other in compared]).reshape(-1, 2)
         shares = parts[:, 0] / parts[:, 1]
-        ratios = np.array(host_time.work_ratios(compared, by_fastest=by_fastest))
         wholes = np.array([one.reported / one.seen for one, _ in pairs])
-        share, ratio, whole = (
+        share, whole, ratio = (
             stats.estimate(np.log(found), level=host_time.LEVEL)
-            for found in (shares, ratios, wholes)
+            for found in (shares, wholes, host_time.work_ratios(compared))
         )
         if share is None or ratio is None or whole is None:
             return None
+        fastest = host_time.fastest_ratios(compared) if by_fastest else None
+        of_fastest = fastest and stats.estimate(np.log(fastest), level=host_time.LEVEL)
+        # Interruptions of a busy machine bring the ratio of all turns closer to 1. Turns that take
+        # longer on purpose do not show in that of the fastest.
+        least, most = ratio.interval.ends
+        if of_fastest:
+            least, most = max(least, of_fastest.interval.low), max(most, of_fastest.interval.high)
         is_known = host_time.is_known(pairs)
         ways = [host_time.way(side) for side in zip(*pairs, strict=True)]
         return host_time.HostCheck(
             share=share.ratio,
             share_upper=share.interval.high,
-            ratio_upper=ratio.interval.high,
-            least=ratio.interval.low if is_known else 0.0,
-            most=ratio.interval.high if is_known else math.inf,
+            ratio_upper=most,
+            least=least if is_known else 0.0,
+            most=most if is_known else math.inf,
             way=max(filter(math.isfinite, ways), default=math.inf),
             whole=whole.ratio,
             whole_lower=whole.interval.low,
             of_all=host_time.of_all(pairs),
-            hiding=hiding_blocks(*parts.T) if is_known else 0,
+            hiding=hiding_blocks(*parts.T),
             blocks=len(pairs),
             is_known=is_known,
         )

@@ -493,7 +493,11 @@ def _side(claim: Claim, cell: CellFacts, side: str) -> tuple[ClaimStatus, float]
     least, most = cell.seen or (0.0, math.inf)
     if side.endswith("seconds"):
         low, high = cell.lower_seconds, cell.upper_seconds
-        least, most = 0.0, math.inf
+        if cell.ratio and cell.value_seconds:
+            native = cell.value_seconds / cell.ratio
+            least, most = native * least, native * most
+        else:
+            least, most = 0.0, math.inf
     else:
         low, high = (cell.sided.low, cell.sided.high) if cell.sided else (None, None)
     # That it takes no longer needs more than the word of its payload.

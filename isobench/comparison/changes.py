@@ -191,7 +191,7 @@ def _between_sides(
                 ("BASE", "HEAD"),
                 options.minimum_effect,
             ),
-            **_unseen(head, cell, "HEAD"),
+            **_unseen((base, cell), (head, cell), ("BASE", "HEAD")),
         },
     )
 
@@ -305,14 +305,23 @@ def _against(
     return dict.fromkeys((Status.SAME, Status.IMPROVEMENT)[: 1 + place], doubt)
 
 
-def _unseen(head: AnalysedSide, cell: Cell, name: str) -> Mapping[Status, Doubt]:
-    """Return by status the doubt that the host does not see how fast a HEAD of this name is."""
+def _unseen(
+    base: tuple[AnalysedSide, Cell], head: tuple[AnalysedSide, Cell], names: tuple[str, str]
+) -> Mapping[Status, Doubt]:
+    """Return by status the doubt that the host does not see how fast one of two sides of these
+    names is. That it has become slower is what its payload itself reports.
+    """
+    if _is_hidden(*head):
+        return dict.fromkeys((Status.SAME, Status.IMPROVEMENT), doubts.of_hidden_work(names[1]))
+    if _is_hidden(*base):
+        return dict.fromkeys((Status.SAME, Status.REGRESSION), doubts.of_hidden_work(names[0]))
+    return {}
+
+
+def _is_hidden(side: AnalysedSide, cell: Cell) -> bool:
     target, workload, metric = cell
-    checks = (analysis.host_check(workload, target) for analysis in head.by_metric(metric))
-    if not any(check is not None and check.is_hidden for check in checks):
-        return {}
-    # That it has become slower is what its payload itself reports.
-    return dict.fromkeys((Status.SAME, Status.IMPROVEMENT), doubts.of_hidden_work(name))
+    checks = (analysis.host_check(workload, target) for analysis in side.by_metric(metric))
+    return any(check is not None and check.is_hidden for check in checks)
 
 
 def _differing_metric(base: AnalysedSide, head: AnalysedSide, cell: Cell) -> Iterator[Doubt]:
@@ -406,7 +415,7 @@ def _between_target_cells(
         # Of pairs, blocks in which BASE is slow are those in which HEAD is as fast.
         against={
             **_against(-around, around, (base, head), options.minimum_effect),
-            **_unseen(side, cells[1], head),
+            **_unseen((side, cells[0]), (side, cells[1]), (base, head)),
         },
     )
 

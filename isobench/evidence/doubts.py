@@ -181,7 +181,7 @@ def of_host_time(found: HostCheck | None) -> tuple[Doubt, ...]:
         return ()
     if found.is_incomplete:
         detail = f"its payload reports {found.share:.0%} of the time that the host saw it work,"
-    elif found.hiding:
+    elif found.is_known and found.hiding:
         detail = (
             f"in {found.hiding} of {found.blocks} blocks its payload reports less than"
             f" {LEAST_SEEN:.0%} of the time that the host saw it work,"

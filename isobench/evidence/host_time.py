@@ -98,7 +98,8 @@ class HostCheck:
     def is_hidden(self) -> bool:
         """Whether the host sees too little of the work to confirm what speaks for a target."""
         is_far = self.way > LONGEST_WAY and math.isfinite(self.way)
-        return is_far or self.share_upper < LEAST_SEEN or self.of_all < LEAST_OF_ALL
+        is_little = self.share_upper < LEAST_SEEN or self.of_all < LEAST_OF_ALL
+        return is_far or is_little or self.hiding > 0
 
     @property
     def is_unseen(self) -> bool:
@@ -184,18 +185,16 @@ def fastest_count(turns: int) -> int:
     return max(1, round(FASTEST * turns))
 
 
-def work_ratios(pairs: Collection[tuple[Turns, Turns]], *, by_fastest: bool) -> list[float]:
-    """Return the ratio of the work that the host saw to that of the reference, by block.
-
-    `by_fastest`: of the fastest turns, where those of all blocks are known. On a busy machine
-    interruptions add to all turns of both sides, and such a ratio is closer to 1.
-    """
-    if by_fastest:
-        both = [(one.fastest_work, other.fastest_work) for one, other in pairs]
-        known = [one / other for one, other in both if one is not None and other is not None]
-        if len(known) == len(both):
-            return known
+def work_ratios(pairs: Collection[tuple[Turns, Turns]]) -> list[float]:
+    """Return the ratio of the work that the host saw to that of the reference, by block."""
     return [one.work / other.work for one, other in pairs]
+
+
+def fastest_ratios(pairs: Collection[tuple[Turns, Turns]]) -> list[float] | None:
+    """Return the same of the fastest turns; None: these are not known in all blocks."""
+    both = [(one.fastest_work, other.fastest_work) for one, other in pairs]
+    known = [one / other for one, other in both if one is not None and other is not None]
+    return known if len(known) == len(both) else None
 
 
 def is_known(pairs: Collection[tuple[Turns, Turns]]) -> bool:

@@ -11,10 +11,11 @@ from typing import Any, Final
 
 import msgspec
 
-from isobench.analysis.cells import LEVEL, Analysis
+from isobench.analysis.cells import LEVEL, Analysis, Cell
 from isobench.comparison import compatibility
+from isobench.evidence import doubts
 from isobench.history.row import LONGEST_TEXT, RANGES, Row, redacted
-from isobench.model import TIME, commands
+from isobench.model import TIME, Status, commands
 from isobench.model.cleaning import cleaned
 from isobench.model.errors import UsageError
 from isobench.model.plan import actual, second
@@ -203,9 +204,19 @@ def _measured(analysis: Analysis, common: Mapping[str, Any]) -> Iterator[dict[st
             "blocks": int(cell.log_ratios.size),
             "sessions": cell.sessions,
             "noise": of_metric.noise.get(cell.workload),
-            "status": str(cell.verdict.status),
-            "doubts": ",".join(doubt.code for doubt in cell.verdict.doubts),
+            **_status_of(of_metric, cell),
         }
+
+
+def _status_of(analysis: Analysis, cell: Cell) -> dict[str, Any]:
+    """Return the status of a cell, and the codes of its doubts. A ratio that only the payload
+    reports does not show how it changes.
+    """
+    status, found = cell.verdict.status, [doubt.code for doubt in cell.verdict.doubts]
+    check = analysis.host_check(cell.workload, cell.target)
+    if check is not None and check.is_hidden and status is Status.SLOWER:
+        status, found = Status.UNPROVEN, [doubts.of_hidden_work("it").code, *found]
+    return {"status": str(status), "doubts": ",".join(found)}
 
 
 def _absent(analysis: Analysis, common: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

@@ -1009,7 +1009,11 @@ def _row_count(database: Any, files: Sequence[str]) -> int:  # noqa: ANN401 - a 
         " FROM parquet_metadata($files)"
     )
     return max(
-        int(duckdb_door.row(database, f"SELECT coalesce(sum(num_rows), 0) {sql}", _bound(files))[0])
+        int(
+            duckdb_door.row(
+                database, f"SELECT coalesce(sum(abs(num_rows)), 0) {sql}", _bound(files)
+            )[0]
+        )
         for sql in ("FROM parquet_file_metadata($files)", f"FROM ({groups})")
     )
 

@@ -83,14 +83,16 @@ def sweep_own(
 def swept_if_interrupted(
     targets: Mapping[TargetName, Target], say: Callable[[str], None]
 ) -> Iterator[None]:
-    """Surround calls of targets outside of a run, such as probes. After an interruption, what it
-    may have left is removed; `say` hears what is not.
+    """Surround calls of targets outside of a run, such as probes. After an interruption, and where
+    something could not be removed, what may be left is; `say` hears what is not.
     """
     try:
         yield
     except KeyboardInterrupt:
         sweep_own(targets, say, limit=_AFTER_PROBES)
         raise
+    if ownership.take_doubt():
+        sweep_own(targets, say, limit=_AFTER_PROBES)
 
 
 def _found(what: str, sweep: Callable[[], Sequence[Leftover]]) -> list[Leftover]:

@@ -291,12 +291,14 @@ def _private_names(
 
 def _find_lost(health: "_HealthLines", samples: pd.DataFrame, metadata: RunMetadata) -> None:
     """Find the blocks of which nothing says whether they count: their lines are lost."""
-    ends = _ends(samples, metadata)
+    begins, ends = _begins_and_ends(samples, metadata)
     without = sorted({*ends} - {one.block for one in health.found})
     lost = [block for block in without if not ends[block]]
     # The line is written at the end of a block. An interruption leaves one block without it, and so
     # may each process that has resumed the run.
     interrupted = (not metadata.complete) + len(metadata.resumed_by)
+    # A process that was interrupted sooner than the next one had begun to measure does not show.
+    lost = lost[max(0, len(metadata.resumed_by) - begins) :]
     if metadata.plan_sha256 is not None and (lost or len(without) > interrupted):
         first = (lost or without)[0]
         what = f"it has no line for {counted(len(without), 'block')}, from block {first} on"
@@ -305,14 +307,15 @@ def _find_lost(health: "_HealthLines", samples: pd.DataFrame, metadata: RunMetad
         health.damage.blocks.update(without)
 
 
-def _ends(samples: pd.DataFrame, metadata: RunMetadata) -> dict[int, bool]:
-    """Return of each block with samples whether an interruption may have cut it off."""
+def _begins_and_ends(samples: pd.DataFrame, metadata: RunMetadata) -> tuple[int, dict[int, bool]]:
+    """Return how often the time of a run begins again, as it does where the run is resumed, and of
+    each block with samples whether an interruption may have cut it off.
+    """
     found = samples[samples["block"] > 0].groupby("block")["at"].agg(["min", "max"])
-    # The time of a run begins again where it is resumed. A process that was interrupted soon may
-    # have been no longer there than the next one needed to begin: its only block is its first too.
     begins = found["min"] < found["max"].shift()
-    ends = begins.shift(-1, fill_value=not metadata.complete)
-    return dict(zip(found.index.tolist(), (begins | ends).tolist(), strict=True))
+    # The only block of a process may be its first and its last.
+    ends = begins.shift(-1, fill_value=not metadata.complete) | begins
+    return int(begins.sum()), dict(zip(found.index.tolist(), ends.tolist(), strict=True))
 
 
 def _metadata(data: bytes, path: Path) -> tuple[RunMetadata, forms.Form]:

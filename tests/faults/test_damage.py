@@ -291,6 +291,9 @@ def ended(run: Path, *, interrupted: bool, resumed: int = 0, begins: tuple[int, 
         ((2, 4), {"interrupted": True, "resumed": 1, "begins": (3,)}, False),
         ((2, 3), {"interrupted": False, "resumed": 1, "begins": (3,)}, True),
         ((2, 3), {"interrupted": False, "resumed": 2, "begins": (3,)}, False),
+        # Interrupted in its first block, and resumed with a slower start: the time goes on.
+        ((1,), {"interrupted": False, "resumed": 1}, False),
+        ((1, 2), {"interrupted": False, "resumed": 1}, True),
     ],
 )
 def test_only_the_last_block_before_an_interruption_may_have_no_host_line(

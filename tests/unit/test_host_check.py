@@ -18,7 +18,8 @@ from isobench.comparison.changes import compare, compare_targets
 from isobench.comparison.result import ComparisonOptions
 from isobench.comparison.result import Status as Standing
 from isobench.evidence.host_time import ONE_LOOP
-from isobench.model import TURNS, Clock, Sample, Schedule, Status
+from isobench.history import entry
+from isobench.model import FASTEST_TURNS, TURNS, Clock, Sample, Schedule, Status
 from isobench.model.units import TargetName, WorkloadName
 from isobench.storage import reader
 from tests.unit.conftest import BASE_SECONDS, ITERATIONS, OPERATIONS, Synthetic, sample
@@ -38,6 +39,8 @@ class InTurns(Synthetic):
     """The blocks in which it saw more."""
     late: Mapping[str, float] = field(default_factory=dict)
     """target -> how many of native's turns each of its answers is late, those for one loop too."""
+    fastest: Mapping[str, float] = field(default_factory=dict)
+    """target -> how long the host saw the fastest turns work, of what the payload reports."""
     schedule: Schedule = Schedule.ROUNDS
 
     def _samples(self) -> Iterable[Sample]:
@@ -54,6 +57,9 @@ class InTurns(Synthetic):
                 block, target, SIEVE, seen, metric=TURNS, operations=ITERATIONS, clock=host
             )
             yield sample(block, target, SIEVE, round(way), metric=ONE_LOOP, clock=host)
+            if self.fastest:
+                own = value / ITERATIONS * self.fastest.get(target, 1.0) + way
+                yield sample(block, target, SIEVE, round(own), metric=FASTEST_TURNS, clock=host)
 
 
 def written(path: Path, ratios: Mapping[str, float], seed: int = 1, **more: object) -> Path:
@@ -220,3 +226,50 @@ def test_an_improvement_needs_work_that_the_host_sees(tmp_path: Path) -> None:
     assert standing(3.0, 1.3, "native#2") is Standing.IMPROVEMENT
     assert standing(3.0, 1.3, "box") is Standing.UNPROVEN
     assert standing(1.3, 3.0, "box") is Standing.REGRESSION
+
+
+@pytest.mark.parametrize("late", [0.0, 0.3])
+def test_work_that_is_hidden_in_some_blocks_is_seen_behind_a_longer_way(
+    late: float, tmp_path: Path
+) -> None:
+    found = analysed(
+        tmp_path / "run",
+        {"box": 1.0},
+        more={"box": 2.5},
+        some=frozenset(range(2, 7)),
+        late=dict.fromkeys(("native", "native#2", "box"), late),
+    )
+    cell = found.cell(SIEVE, TargetName("box"))
+    assert cell is not None
+    assert cell.verdict.status is Status.UNPROVEN
+    assert {doubt.code for doubt in cell.verdict.doubts if doubt.blocks} == {"host-time"}
+
+
+@pytest.mark.parametrize("fastest", [1.0, 2.5])
+def test_turns_that_are_slow_but_for_the_fastest_are_not_near_native(
+    fastest: float, tmp_path: Path
+) -> None:
+    # Interruptions do not make four of five turns ten times as long.
+    path = written(tmp_path / "run", {"box": 1.0}, more={"box": 8.0}, fastest={"box": fastest})
+    found = Analysis(reader.load(path))
+    check = found.host_check(SIEVE, TargetName("box"))
+    assert check is not None
+    assert check.least > 5
+    cell = found.cell(SIEVE, TargetName("box"))
+    assert cell is not None
+    assert cell.verdict.status is Status.UNPROVEN
+
+
+def test_a_regression_needs_a_base_whose_work_the_host_sees(tmp_path: Path) -> None:
+    path = far(tmp_path / "run", {"three": 3.0, "half": 1.3, "box": 1.3}, "box")
+    run, base = reader.load(path), TargetName("box")
+    for head in ("three", "half"):
+        (change,) = compare_targets(run, base, TargetName(head), ComparisonOptions()).changes
+        assert change.status is Standing.UNPROVEN
+
+
+def test_a_history_keeps_no_ratio_that_only_a_payload_reports(tmp_path: Path) -> None:
+    for late, status in ((0.0, "slower"), (3.0, "unproven")):
+        path = written(tmp_path / f"{late}", {"box": 1.3}, late={"box": late})
+        (found,) = [row for row in entry.rows_of(reader.load(path)) if row.target == "box"]
+        assert found.status == status

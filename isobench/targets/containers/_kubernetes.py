@@ -621,13 +621,18 @@ def _noting(pool: Any, sockets: "weakref.WeakSet[socket.socket]") -> Any:  # noq
     """Return a class of pools like another one, whose connections note their sockets."""
     plain = pool.ConnectionCls
 
+    def new_connection(self: Any) -> socket.socket:  # noqa: ANN401 - as above
+        # Before a proxy answers, which may take its time.
+        link: socket.socket = plain._new_conn(self)  # noqa: SLF001 - there is no other place
+        sockets.add(link)
+        return link
+
     def connect(self: Any) -> None:  # noqa: ANN401 - as above
         plain.connect(self)
         sockets.add(self.sock)
 
-    return type(
-        pool.__name__, (pool,), {"ConnectionCls": type("_Noting", (plain,), {"connect": connect})}
-    )
+    methods = {"_new_conn": new_connection, "connect": connect}
+    return type(pool.__name__, (pool,), {"ConnectionCls": type("_Noting", (plain,), methods)})
 
 
 def _bounded(answer: Any) -> bytes:  # noqa: ANN401 - as above
