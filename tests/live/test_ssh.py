@@ -426,7 +426,10 @@ def test_a_connection_that_is_lost_ends_the_session_and_its_processes(
     box: Host, target: Target, one: Staged
 ) -> None:
     token = secrets.token_hex(8)
-    with target.open(one.stage) as session:
+    with (
+        pytest.raises(SessionError, match=r"the folder .* stays on box: the connection is lost"),
+        target.open(one.stage) as session,
+    ):
 
         def cut() -> None:
             end = time.monotonic() + 30
