@@ -427,7 +427,7 @@ class Analysis:
             is_short=is_short,
             log_ratios=log_ratios,
             than=others[0] if others else "native",
-            host_of_other=self.host_check(workload, *others) if others else None,
+            is_other_hidden=any(self.is_hidden(workload, other) for other in others),
         )
 
     def share(
@@ -552,6 +552,11 @@ class Analysis:
             *self._long(workload)
         } & {target, other}
         return self.frames.host_check(workload, target, other, by_fastest=by_fastest)
+
+    def is_hidden(self, workload: WorkloadName, target: TargetName) -> bool:
+        """Return whether the host sees too little of a cell's work to confirm how fast it is."""
+        check = self.host_check(workload, target)
+        return check is not None and check.is_hidden
 
     def _session_doubts(self, workload: WorkloadName, target: TargetName) -> tuple[Doubt, ...]:
         sessions = self.sessions(workload, target)

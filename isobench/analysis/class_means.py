@@ -189,7 +189,8 @@ def _unseen(
     if not known:
         return None
     worst = min(known, key=lambda one: (not one.is_hidden, one.is_faster))
-    least, most = zip(*(_seen(analysis, name, target) for name in names), strict=True)
+    estimates = [analysis.verdicts[name, target].estimate for name in names]
+    least, most = zip(*map(_seen, checks, estimates), strict=True)
     return dataclasses.replace(
         worst,
         least=statistics.geometric_mean(least) if all(least) else 0.0,
@@ -197,11 +198,10 @@ def _unseen(
     )
 
 
-def _seen(analysis: Analysis, name: WorkloadName, target: TargetName) -> tuple[float, float]:
+def _seen(check: HostCheck | None, estimate: Estimate | None) -> tuple[float, float]:
     """Return the smallest and the largest ratio that is possible in a workload: what the host's
     clock leaves, and where it shows nothing, what the payload's own times do.
     """
-    check, estimate = analysis.host_check(name, target), analysis.verdicts[name, target].estimate
     if check is not None and check.is_known:
         return check.least, check.most
     return (0.0, math.inf) if estimate is None else estimate.interval.ends

@@ -42,7 +42,7 @@ class Frames:
         self._facts: dict[tuple[str, str], dict[str, Fact]] = {}
         self._warmup_profiles: dict[tuple[str, str], WarmupProfile | None] = {}
         self._turns: dict[tuple[str, str], dict[int, host_time.Turns]] = {}
-        self._host_checks: dict[tuple[str, str, str, bool], host_time.HostCheck | None] = {}
+        self._host_checks: dict[tuple[str, str, str], host_time.HostCheck | None] = {}
 
     @functools.cached_property
     def valid(self) -> pd.DataFrame:
@@ -229,7 +229,7 @@ class Frames:
 
         `by_fastest`: the ratio of the cell is that of its fastest turns.
         """
-        key = (workload, target, reference, by_fastest)
+        key = (workload, target, reference)
         if key not in self._host_checks:
             self._host_checks[key] = self._host_check_of(
                 workload, target, reference, by_fastest=by_fastest
@@ -247,9 +247,10 @@ class Frames:
         parts = np.array([(one.share, other.share) for one, other in compared]).reshape(-1, 2)
         shares = parts[:, 0] / parts[:, 1]
         wholes = np.array([one.reported / one.seen for one, _ in pairs])
+        works = np.array([one.work / other.work for one, other in compared])
         share, whole, ratio = (
             stats.estimate(np.log(found), level=host_time.LEVEL)
-            for found in (shares, wholes, host_time.work_ratios(compared))
+            for found in (shares, wholes, works)
         )
         if share is None or ratio is None or whole is None:
             return None

@@ -54,7 +54,7 @@ def judge(
     is_short: bool = False,
     log_ratios: NDArray[np.float64] | None = None,
     than: str = "native",
-    host_of_other: HostCheck | None = None,
+    is_other_hidden: bool = False,
 ) -> Verdict:
     """Return what the estimate means at `margin` (a ratio: 1.05 is 5 %).
 
@@ -63,8 +63,8 @@ def judge(
     makes advice concrete. `host` is what the host's clock shows: without it "faster" stands on the
     target's own times. `is_short`: without an estimate, it is only blocks that lack, since each one
     of the run gave a ratio. `log_ratios` are those of the blocks, (blocks,): without them, slow
-    blocks that trimming leaves out are not looked at. `than` names what it is compared with, and
-    where that is another target, `host_of_other` is what the host's clock shows of it. The verdict
+    blocks that trimming leaves out are not looked at. `than` names what it is compared with;
+    `is_other_hidden`: that is another target, and the host sees too little of its work. The verdict
     carries the doubts given and those found. ValueError: a margin that is not above 1.
     """
     if not margin > 1:
@@ -90,8 +90,8 @@ def judge(
             found.append(of_unseen_speed(host, status, estimate.interval, margin, than=than))
             status = Status.UNPROVEN
         # What it is compared with may be slower than it reports.
-        elif host_of_other and host_of_other.is_hidden and status is not Status.FASTER:
-            found.append(of_hidden_work(than))
+        elif is_other_hidden and status is not Status.FASTER:
+            found.append(of_hidden_work(f"{than}'s"))
             status = Status.UNPROVEN
         if slow is not None:
             found.append(slow)

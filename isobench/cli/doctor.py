@@ -94,8 +94,9 @@ def _shown(command: Sequence[str]) -> int:
     """Run a command, print each line of its output as it comes, without secrets, and return its
     exit code.
     """
-    import select
     import subprocess
+
+    from isobench.config import bounded
 
     with subprocess.Popen(
         command,
@@ -108,7 +109,7 @@ def _shown(command: Sequence[str]) -> int:
         rest = b""
         try:
             while True:
-                if select.select([process.stdout], [], [], _WAIT)[0]:
+                if bounded.is_ready(process.stdout.fileno(), _WAIT):
                     found = os.read(process.stdout.fileno(), 1 << 16)
                     *lines, rest = _LINE_END.split(rest + found)
                     for line in lines:

@@ -311,17 +311,16 @@ def _unseen(
     """Return by status the doubt that the host does not see how fast one of two sides of these
     names is. That it has become slower is what its payload itself reports.
     """
-    if _is_hidden(*head):
-        return dict.fromkeys((Status.SAME, Status.IMPROVEMENT), doubts.of_hidden_work(names[1]))
-    if _is_hidden(*base):
-        return dict.fromkeys((Status.SAME, Status.REGRESSION), doubts.of_hidden_work(names[0]))
+    sides = ((head, names[1], Status.IMPROVEMENT), (base, names[0], Status.REGRESSION))
+    for side, name, status in sides:
+        if _is_hidden(*side):
+            return dict.fromkeys((Status.SAME, status), doubts.of_hidden_work(f"{name}'s"))
     return {}
 
 
 def _is_hidden(side: AnalysedSide, cell: Cell) -> bool:
     target, workload, metric = cell
-    checks = (analysis.host_check(workload, target) for analysis in side.by_metric(metric))
-    return any(check is not None and check.is_hidden for check in checks)
+    return any(analysis.is_hidden(workload, target) for analysis in side.by_metric(metric))
 
 
 def _differing_metric(base: AnalysedSide, head: AnalysedSide, cell: Cell) -> Iterator[Doubt]:

@@ -166,15 +166,17 @@ def of_evidence(faults: Sequence[str]) -> tuple[Doubt, ...]:
     )
 
 
+HOST_TIME: Final = "host-time"
+"""The code of doubts that the host's times leave."""
+
+
 def of_host_time(found: HostCheck | None) -> tuple[Doubt, ...]:
     """Return the doubt about a cell whose payload reports less time than the host saw, or more."""
     if found is not None and found.is_unseen:
         return (
-            Doubt(
-                code="host-time",
-                detail=f"its payload reports {found.whole:.1f} times the time that the host saw",
-                advice="find out what keeps its lines back, such as a buffer, or answers for it",
-                blocks=True,
+            _of_host(
+                f"its payload reports {found.whole:.1f} times the time that the host saw",
+                "find out what keeps its lines back, such as a buffer, or answers for it",
             ),
         )
     if found is None:
@@ -189,12 +191,9 @@ def of_host_time(found: HostCheck | None) -> tuple[Doubt, ...]:
     else:
         return ()
     return (
-        Doubt(
-            code="host-time",
-            detail=f"{detail} compared with native",
-            advice="find out where the rest goes: the clock inside, or what runs between"
-            " iterations",
-            blocks=True,
+        _of_host(
+            f"{detail} compared with native",
+            "find out where the rest goes: the clock inside, or what runs between iterations",
         ),
     )
 
@@ -207,28 +206,28 @@ def of_unseen_speed(
     """
     if found.excludes(status, interval, margin):
         bounds = interval_text((found.least, found.most))
-        return _unseen(
+        return _of_host(
             f"the host saw {bounds} times the time of {than}'s work: the payload reports otherwise",
             "find out which of its turns take longer or shorter than its payload reports",
         )
     if found.is_hidden or not found.is_known:
-        return of_hidden_work("it")
-    return _unseen("the host did not see that it is faster: only the payload reports it")
+        return of_hidden_work()
+    return _of_host("the host did not see that it is faster: only the payload reports it", _LONGER)
 
 
-def of_hidden_work(name: str) -> Doubt:
-    """Return the doubt that the host does not see how fast a target is; `name` says which."""
-    whose = "its" if name == "it" else f"{name}'s"
-    return _unseen(
-        f"the host sees too little of {whose} work: only the payload reports how fast it is"
+def of_hidden_work(whose: str = "its") -> Doubt:
+    """Return the doubt that the host does not see how fast a target is; `whose` names it."""
+    return _of_host(
+        f"the host sees too little of {whose} work: only the payload reports how fast it is",
+        _LONGER,
     )
 
 
-def _unseen(
-    why: str,
-    advice: str = "a larger --min-time makes turns longer, and the host's times more exact",
-) -> Doubt:
-    return Doubt(code="host-time", detail=why, advice=advice, blocks=True)
+_LONGER: Final = "a larger --min-time makes turns longer, and the host's times more exact"
+
+
+def _of_host(detail: str, advice: str) -> Doubt:
+    return Doubt(code=HOST_TIME, detail=detail, advice=advice, blocks=True)
 
 
 def of_fact_by_clock(metric: str, found: ClockCheck) -> Doubt:

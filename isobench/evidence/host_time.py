@@ -185,13 +185,10 @@ def fastest_count(turns: int) -> int:
     return max(1, round(FASTEST * turns))
 
 
-def work_ratios(pairs: Collection[tuple[Turns, Turns]]) -> list[float]:
-    """Return the ratio of the work that the host saw to that of the reference, by block."""
-    return [one.work / other.work for one, other in pairs]
-
-
 def fastest_ratios(pairs: Collection[tuple[Turns, Turns]]) -> list[float] | None:
-    """Return the same of the fastest turns; None: these are not known in all blocks."""
+    """Return the ratio of the work of the fastest turns, as the host saw it, to that of the
+    reference, by block; None: these turns are not known in all blocks.
+    """
     both = [(one.fastest_work, other.fastest_work) for one, other in pairs]
     known = [one / other for one, other in both if one is not None and other is not None]
     return known if len(known) == len(both) else None

@@ -213,9 +213,8 @@ def _status_of(analysis: Analysis, cell: Cell) -> dict[str, Any]:
     reports does not show how it changes.
     """
     status, found = cell.verdict.status, [doubt.code for doubt in cell.verdict.doubts]
-    check = analysis.host_check(cell.workload, cell.target)
-    if check is not None and check.is_hidden and status is Status.SLOWER:
-        status, found = Status.UNPROVEN, [doubts.of_hidden_work("it").code, *found]
+    if status is Status.SLOWER and analysis.is_hidden(cell.workload, cell.target):
+        status, found = Status.UNPROVEN, [doubts.HOST_TIME, *found]
     return {"status": str(status), "doubts": ",".join(found)}
 
 

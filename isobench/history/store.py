@@ -1008,14 +1008,12 @@ def _row_count(database: Any, files: Sequence[str]) -> int:  # noqa: ANN401 - a 
         "SELECT DISTINCT file_name, row_group_id, row_group_num_rows AS num_rows"
         " FROM parquet_metadata($files)"
     )
-    return max(
-        int(
-            duckdb_door.row(
-                database, f"SELECT coalesce(sum(abs(num_rows)), 0) {sql}", _bound(files)
-            )[0]
-        )
+    counted = (
+        # A number below zero would hide others.
+        duckdb_door.row(database, f"SELECT coalesce(sum(abs(num_rows)), 0) {sql}", _bound(files))
         for sql in ("FROM parquet_file_metadata($files)", f"FROM ({groups})")
     )
+    return max(int(count) for (count,) in counted)
 
 
 def _is_swollen(database: Any, files: Sequence[str]) -> bool:  # noqa: ANN401 - a connection of DuckDB

@@ -222,18 +222,22 @@ class RunFolder:
         """Append the state of the host during one block, and whether the block counts. UsageError
         as in `demand_records`: then it does not.
         """
-        valid = valid and self._has_records()
-        line = msgspec.json.encode({**msgspec.to_builtins(health), "valid": valid})
+        lost = not self._has_records()
+        line = msgspec.json.encode({**msgspec.to_builtins(health), "valid": valid and not lost})
         with self._appending(HEALTH) as file:
             file.write(line + b"\n")
-        self.demand_records()
+        if lost:
+            raise self._rescued()
 
     def demand_records(self) -> None:
         """Check that what is written is in the folder. UsageError: its file was removed or replaced
         meanwhile, as some editors and tools replace it. The folder has a copy of all records then.
         """
-        if self._has_records():
-            return
+        if not self._has_records():
+            raise self._rescued()
+
+    def _rescued(self) -> UsageError:
+        """Copy the records, and return the error that says so."""
         path, copy = self.path / lock.RECORDS, self.path / _RESCUED
         hint = "measure again"
         with contextlib.suppress(OSError):  # there is an earlier one, or no room
@@ -246,7 +250,7 @@ class RunFolder:
             hint = f"{_RESCUED} has what was measured: {back}; then {again}"
         lost = UsageError(f"{path} was removed or replaced while this run was measured", hint=hint)
         self.log("records", f"{lost}; {hint}".encode())
-        raise lost
+        return lost
 
     def _has_records(self) -> bool:
         """Return whether the name of the records leads to the file that is written."""

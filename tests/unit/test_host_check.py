@@ -19,7 +19,7 @@ from isobench.comparison.result import ComparisonOptions
 from isobench.comparison.result import Status as Standing
 from isobench.evidence.host_time import ONE_LOOP
 from isobench.history import entry
-from isobench.model import FASTEST_TURNS, TURNS, Clock, Sample, Schedule, Status
+from isobench.model import FASTEST_TURNS, TURNS, Clock, Sample, Schedule, Status, Verdict
 from isobench.model.units import TargetName, WorkloadName
 from isobench.storage import reader
 from tests.unit.conftest import BASE_SECONDS, ITERATIONS, OPERATIONS, Synthetic, sample
@@ -70,6 +70,12 @@ def written(path: Path, ratios: Mapping[str, float], seed: int = 1, **more: obje
 
 def analysed(path: Path, ratios: Mapping[str, float], **more: object) -> Analysis:
     return Analysis(reader.load(written(path, ratios, **more)))  # type: ignore[arg-type]
+
+
+def verdict_of(analysis: Analysis) -> Verdict:
+    cell = analysis.cell(SIEVE, TargetName("box"))
+    assert cell is not None
+    return cell.verdict
 
 
 def against(analysis: Analysis, target: str, reference: str) -> tuple[Status, set[str]]:
@@ -167,10 +173,9 @@ def test_work_that_is_hidden_in_some_blocks_makes_nothing_near_native(
 ) -> None:
     some = frozenset(range(2, 2 + blocks))
     found = analysed(tmp_path / "run", {"box": 1.0}, more={"box": 2.0}, some=some)
-    cell = found.cell(SIEVE, TargetName("box"))
-    assert cell is not None
-    assert cell.verdict.status is Status.UNPROVEN
-    (doubt,) = [one for one in cell.verdict.doubts if one.blocks]
+    verdict = verdict_of(found)
+    assert verdict.status is Status.UNPROVEN
+    (doubt,) = [one for one in verdict.doubts if one.blocks]
     assert doubt.code == "host-time"
     assert f"in {blocks} of 15 blocks" in doubt.detail
 
@@ -239,10 +244,9 @@ def test_work_that_is_hidden_in_some_blocks_is_seen_behind_a_longer_way(
         some=frozenset(range(2, 7)),
         late=dict.fromkeys(("native", "native#2", "box"), late),
     )
-    cell = found.cell(SIEVE, TargetName("box"))
-    assert cell is not None
-    assert cell.verdict.status is Status.UNPROVEN
-    assert {doubt.code for doubt in cell.verdict.doubts if doubt.blocks} == {"host-time"}
+    verdict = verdict_of(found)
+    assert verdict.status is Status.UNPROVEN
+    assert {doubt.code for doubt in verdict.doubts if doubt.blocks} == {"host-time"}
 
 
 @pytest.mark.parametrize("fastest", [1.0, 2.5])
@@ -255,9 +259,8 @@ def test_turns_that_are_slow_but_for_the_fastest_are_not_near_native(
     check = found.host_check(SIEVE, TargetName("box"))
     assert check is not None
     assert check.least > 5
-    cell = found.cell(SIEVE, TargetName("box"))
-    assert cell is not None
-    assert cell.verdict.status is Status.UNPROVEN
+    verdict = verdict_of(found)
+    assert verdict.status is Status.UNPROVEN
 
 
 def test_a_regression_needs_a_base_whose_work_the_host_sees(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from isobench.plugins.api import Target
 from isobench.targets.containers import _oscontainer, lxc, nspawn
 from isobench.targets.containers.lxc import LxcTarget
 from isobench.targets.containers.nspawn import NspawnTarget
+from isobench.targets.shared import processes
 
 OWNER = "isobench-machine-1-2"
 
@@ -404,11 +405,11 @@ def test_the_directory_that_other_users_cannot_pass_is_named() -> None:
     with tempfile.TemporaryDirectory(dir="/tmp") as made:
         folder = Path(made)
         (folder / "open").mkdir(mode=0o755)
-        assert _oscontainer.closed(folder / "open") == folder
+        assert processes.closed_folder(folder / "open") == folder
         folder.chmod(0o755)
-        assert _oscontainer.closed(folder / "open") is None
+        assert processes.closed_folder(folder / "open") is None
         (folder / "open").chmod(0o700)
-        assert _oscontainer.closed(folder / "open") == folder / "open"
+        assert processes.closed_folder(folder / "open") == folder / "open"
 
 
 def test_a_sweep_removes_a_cgroup_with_those_below_it_and_leaves_living_ones(

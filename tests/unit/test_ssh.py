@@ -30,7 +30,7 @@ from isobench.plugins import deadlines, ownership
 from isobench.plugins.api import Exclusive, Launcher, Restarter
 from isobench.plugins.registry import Registry
 from isobench.targets.machines import _machine, _ssh, _ssh_host, ssh
-from isobench.targets.shared import processes
+from isobench.targets.shared import closing, processes
 
 STOPPED = {"start": "/bin/true", "stop": "/bin/true", "status": "/bin/false"}
 
@@ -1207,7 +1207,14 @@ def left_by(shown: Callable[[str], Iterator[paramiko.SFTPAttributes]] | None, er
     target = made()
     target._learned.hold("/tmp/x")
     target._learned.drop("/tmp/x")
-    target._remove_own(Opened(None if shown is None else Server(shown)), "/tmp/x", error)
+    link = Opened(None if shown is None else Server(shown))
+    try:
+        with closing.closed_at_end(lambda first: target._remove_own(link, "/tmp/x", first)):
+            if error is not None:
+                raise error
+    except BaseException as found:
+        if found is not error:
+            raise
     return target
 
 

@@ -170,12 +170,6 @@ def covered(*candidates: str) -> str:
     return next(path for path in candidates if Path(path).is_dir())
 
 
-def closed(path: Path) -> Path | None:
-    """Return the outermost directory of a path that other users may not pass; None: they may."""
-    above = [*reversed(path.parents), path]
-    return next((folder for folder in above if not folder.stat().st_mode & 0o001), None)
-
-
 def program(stage_name: str) -> str:
     """Return the path inside a container of a program of the stage."""
     return f"{Stage.INSIDE}/{stage_name}"

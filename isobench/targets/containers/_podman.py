@@ -29,9 +29,10 @@ _TRIAL: Final = seconds(40)
 """Time limit of the probe program in a container: shorter than a probe, so that the probe can say
 itself that Podman does not answer, after it has removed the container.
 """
-_NO_SUCH_IMAGE: Final = 1
-_NO_SUCH_CONTAINER: Final = 1
-"""What `podman image exists` exits with where there is none: podman-image-exists(1)."""
+_NONE_SUCH: Final = 1
+"""What `podman image exists` and `podman container exists` exit with where there is none: see
+podman-image-exists(1).
+"""
 _ID: Final = re.compile(r"[0-9a-f]{64}")
 """The id of a container."""
 _sweeping: Final = threading.Lock()
@@ -524,7 +525,7 @@ def _sweep_forgotten(alive: Callable[[str], bool]) -> list[Leftover]:
         if store is None:
             store = info().store.graph_root or ""
         is_ours = options.get("-b", "").startswith(f"{store}/")
-        if not is_ours or run("container", "exists", container).exit_code != _NO_SUCH_CONTAINER:
+        if not is_ours or run("container", "exists", container).exit_code != _NONE_SUCH:
             continue
         left = processes.end_tree(pid)
         failure = remove(container)
@@ -546,7 +547,7 @@ def _sweep_images() -> list[Leftover]:
                 checked("rmi", name)
             except SessionError as error:
                 # Another isobench may sweep as well.
-                if run("image", "exists", name).exit_code != _NO_SUCH_IMAGE:
+                if run("image", "exists", name).exit_code != _NONE_SUCH:
                     removed.append(Leftover(what=f"podman image {name}", failure=str(error)))
             else:
                 removed.append(Leftover(what=f"podman image {name}"))

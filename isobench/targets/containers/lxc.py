@@ -299,7 +299,7 @@ class LxcTarget:
 
     def _give_files(self, instance: _oscontainer.Instance, ids: _Ids) -> None:
         instance.give(ids.users[0][1], ids.groups[0][1])
-        closed = _oscontainer.closed(instance.folder)
+        closed = processes.closed_folder(instance.folder)
         if closed is not None:
             raise SessionError(
                 f"the users of idmap = {self.idmap!r} cannot pass {closed}",

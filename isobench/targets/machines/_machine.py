@@ -29,7 +29,7 @@ from isobench.config import cache, redaction
 from isobench.model import Expectation, Leftover, Relation, Technology
 from isobench.model.errors import SessionError
 from isobench.plugins import deadlines, ownership
-from isobench.targets.shared import processes
+from isobench.targets.shared import closing, processes
 
 _POLL: Final = 0.25
 _STATUS_TIMEOUT: Final = 30.0
@@ -549,29 +549,18 @@ class Machine:
                 self._release()
                 raise
             self._users += 1
-        first: BaseException | None = None
-        try:
-            yield
-        except BaseException as error:
-            first = error
-            raise
-        finally:
+
+        def leave(_: BaseException | None) -> None:
             with self._lock:
                 self._users -= 1
                 try:
                     if not self._users and self._note is not None:
                         self._stop(on_phase)
-                except SessionError as second:
-                    if first is None:
-                        raise
-                    if isinstance(first, SessionError):
-                        raise SessionError(
-                            f"{first}; and {second}", hint=first.hint or second.hint, log=first.log
-                        ) from None
-                    # After Ctrl-C nothing is raised in its place: an interrupted run sweeps, and
-                    # reports the machine then.
                 finally:
                     self._release()
+
+        with closing.closed_at_end(leave):
+            yield
 
     def _ensure_running(self, on_phase: Callable[[str], None], begin: str) -> None:
         if begin and not self._users and self._note is not None and self.is_running():

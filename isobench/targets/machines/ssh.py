@@ -47,7 +47,7 @@ from isobench.model.units import SECOND, Nanoseconds, TargetName
 from isobench.plugins import deadlines, ownership
 from isobench.plugins.api import BEGIN, Completed
 from isobench.targets.machines import _facts, _machine, _ssh, _ssh_host
-from isobench.targets.shared import agent_request, hypervisors
+from isobench.targets.shared import agent_request, closing, hypervisors
 
 _AGENT: Final = "_agent"
 _NULL_TIMEOUT: Final = Nanoseconds(30 * SECOND)
@@ -449,8 +449,13 @@ class SshTarget:
         names = (
             sorted(path.name for path in source.iterdir()) if programs is None else sorted(programs)
         )
-        first: BaseException | None = None
-        try:
+
+        def leave(first: BaseException | None) -> None:
+            self._learned.drop(folder)
+            if self._learned.is_left(folder):
+                self._remove_own(link, folder, first)
+
+        with closing.closed_at_end(leave):
             with link.files() as files:
                 self._check_folder(files)
                 self._learned.hold(folder)
@@ -461,18 +466,11 @@ class SshTarget:
                     files.put_program(source / name, f"{folder}/isobench/{name}")
                 self._remove_leftovers(files, base, folder)
             yield folder
-        except BaseException as error:
-            first = error
-            raise
-        finally:
-            self._learned.drop(folder)
-            if self._learned.is_left(folder):
-                self._remove_own(link, folder, first)
 
     def _remove_own(self, link: _ssh_host.Link, folder: str, first: BaseException | None) -> None:
         """Remove the folder of a session that ends with the error `first`, or in order.
 
-        Raises SessionError if it stays, with `first` if that is one.
+        SessionError: it stays.
         """
         interrupted = first is not None and not isinstance(first, Exception)
         limit = _BRIEF if interrupted else _REMOVE_TIMEOUT
@@ -484,16 +482,8 @@ class SshTarget:
         except SessionError as error:
             ownership.doubt()
             why = f"the folder {folder} stays on {self.host}: {error}"
-            if isinstance(first, SessionError):
-                raise SessionError(
-                    f"{first}; and {why}", hint=first.hint or error.hint, log=first.log
-                ) from None
-            if first is None:
-                raise SessionError(why, hint=error.hint or _NEXT) from None
-            # After Ctrl-C and other errors nothing is raised in its place: the sweep at the end of
-            # the run reports the folder.
-        else:
-            self._learned.forget(folder)
+            raise SessionError(why, hint=error.hint or _NEXT) from None
+        self._learned.forget(folder)
 
     def _remove_leftovers(self, files: _ssh_host.Files, base: str, own: str) -> None:
         """Remove folders of earlier sessions that lost their connection; `own` is this one's."""

@@ -233,8 +233,8 @@ def _start_process(
 def _is_open_to_all(folder: Path) -> bool:
     """Return whether every user may make files in a folder."""
     try:
-        may_enter = all(path.stat().st_mode & stat.S_IXOTH for path in (folder, *folder.parents))
-        return may_enter and bool(folder.stat().st_mode & stat.S_IWOTH)
+        may_write = bool(folder.stat().st_mode & stat.S_IWOTH)
+        return may_write and processes.closed_folder(folder) is None
     except OSError:
         return False
 

@@ -1,6 +1,5 @@
 """What Docker and Podman share: images, labels, options, and the settings to try. Pure."""
 
-import contextlib
 import hashlib
 import io
 import itertools
@@ -10,6 +9,7 @@ import re
 import shutil
 import tarfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
@@ -28,7 +28,7 @@ from isobench.model import (
 )
 from isobench.model.errors import SessionError
 from isobench.plugins import ownership
-from isobench.targets.shared import elf, hypervisors, processes, sentry
+from isobench.targets.shared import closing, elf, hypervisors, processes, sentry
 
 LABEL: Final = "isobench"
 OWNER_LABEL: Final = "isobench.owner"
@@ -105,26 +105,16 @@ def new_name(owner: str) -> str:
     return f"{owner}-{os.urandom(4).hex()}"
 
 
-@contextlib.contextmanager
-def removed(what: str, remove: Callable[[], str]) -> Iterator[None]:
-    """Remove something at the end; `remove` returns why that fails, or an empty string.
-
-    SessionError: it stays. The error that has ended the context comes first, if it is one.
+def removed(what: str, remove: Callable[[], str]) -> AbstractContextManager[None]:
+    """Return a context that removes something at its end; `remove` returns why that fails, or an
+    empty string. SessionError: it stays.
     """
-    first: BaseException | None = None
-    try:
-        yield
-    except BaseException as error:
-        first = error
-        raise
-    finally:
-        failure = remove()
-        why = f"the {what} stays: {failure}"
-        if failure and isinstance(first, SessionError):
-            raise SessionError(f"{first}; and {why}", hint=first.hint, log=first.log) from None
-        # After other errors the sweep at the end of the run names it.
-        if failure and first is None:
-            raise SessionError(why, hint="isobench clean --stale")
+
+    def close(_: BaseException | None) -> None:
+        if failure := remove():
+            raise SessionError(f"the {what} stays: {failure}", hint="isobench clean --stale")
+
+    return closing.closed_at_end(close)
 
 
 def _layer(files: Iterable[tuple[str, bytes]], folders: Iterable[str] = _FOLDERS) -> bytes:

@@ -724,3 +724,9 @@ def private_scratch(scratch: Path, name: str) -> Path:
     folder = scratch / name
     folder.mkdir(exist_ok=True)
     return folder
+
+
+def closed_folder(path: Path) -> Path | None:
+    """Return the outermost directory of a path that other users may not pass; None: they may."""
+    above = [*reversed(path.parents), path]
+    return next((folder for folder in above if not folder.stat().st_mode & 0o001), None)

@@ -38,9 +38,9 @@ _FOLDERS: Final = (
 """Folders of programs that are not on PATH, or of which PATH has only a script that starts them."""
 _LIBRARIES: Final = ("lib/wine", "lib64/wine", "lib/*/wine", "*/wine", "wine")
 _INIT_TIMEOUT: Final = 300.0
+"""Seconds for making a prefix. It takes 5 s from the page cache, and a minute from a slow disk."""
 _LONGEST_NAME: Final = 4096
 """Bytes of a file that names a socket."""
-"""Seconds for making a prefix. It takes 5 s from the page cache, and a minute from a slow disk."""
 _SPACE: Final = "df -h ~/.cache; to use another disk: XDG_CACHE_HOME=/folder/on/that/disk"
 
 Say = Callable[[str], None]
