@@ -143,8 +143,10 @@ def _measure_for(
     for flag in ("budget", "output", "claims", "config", "color"):
         if options[flag]:
             arguments += [f"--{flag}", str(options[flag])]
-    # The options pass through the command line of `run`, which has all defaults and checks.
-    context = run.run.make_context("run", arguments)
+    # The options pass through the command line of `run`, which has all defaults and checks. Without
+    # its group `run` would not know -h, and click keeps what a command knew first.
+    group = click.get_current_context().parent
+    context = run.run.make_context("run", arguments, parent=group)
     outcome = run.measure(context.params)
     assert outcome is not None  # only a dry run has no outcome
     return outcome

@@ -407,6 +407,20 @@ def test_claims_and_configuration_may_be_pipes_where_a_run_is_measured(
     assert somewhere.exists()
 
 
+def test_a_run_that_verify_starts_leaves_the_help_of_run_as_it_was(
+    isobench: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, somewhere: Path
+) -> None:
+    def refused(_options: Any) -> None:
+        raise UsageError("measured", hint="no more")
+
+    monkeypatch.setattr(run_command, "measure", refused)
+    # As in a new process: click has made no option of help for this command yet.
+    monkeypatch.setattr(run_command.run, "_help_option", None)
+    assert "measured" in isobench("verify", "--measure").err
+    assert isobench("run", "-h").code == 0
+    assert somewhere.exists()
+
+
 def test_claims_about_what_cannot_run_here_measure_nothing(
     isobench: Callable[..., Any], somewhere: Path
 ) -> None:
