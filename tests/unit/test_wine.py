@@ -4,6 +4,7 @@ import os
 import struct
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -256,6 +257,25 @@ def test_a_prefix_that_wine_cannot_make_leaves_nothing(
         _wine.base(wine)
     assert "wineboot --init" in caught.value.hint
     assert [path.name for path in _wine.folder().iterdir()] == ["lock"]
+
+
+def test_what_wine_printed_is_in_the_error_also_where_a_service_holds_its_streams(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    says = 'test "$1" = --version && { echo wine-8.0; exit; }\n'
+    service = "(trap '' TERM; exec sleep 600) &\n"
+    loader = installed(tmp_path, f"{says}{service}echo wine: no kernel32.dll >&2; exit 7")
+    with pytest.raises(SessionError, match=r"exit code 7 .*--init: wine: no kernel32.dll"):
+        _wine.base(_wine.find(str(loader)))
+
+
+def test_a_flood_of_output_does_not_hold_wine_up(tmp_path: Path) -> None:
+    flood = "yes failed | head -c 10000000"
+    loader = installed(tmp_path, f"{flood}; echo last >&2; exit 7")
+    wine = replace(WINE, loader=loader, server=script(tmp_path / "server", "exit 0"))
+    with pytest.raises(SessionError, match=r"exit code 7 .*: f"):
+        _wine.start_server(wine, tmp_path)
 
 
 def test_instances_of_dead_runs_are_swept_and_those_of_living_runs_are_kept(

@@ -41,6 +41,8 @@ _INIT_TIMEOUT: Final = 300.0
 """Seconds for making a prefix. It takes 5 s from the page cache, and a minute from a slow disk."""
 _LONGEST_NAME: Final = 4096
 """Bytes of a file that names a socket."""
+_MOST_OUTPUT: Final = 65_536
+"""Bytes of a command's output that are looked at, as many as a pipe holds."""
 _SPACE: Final = "df -h ~/.cache; to use another disk: XDG_CACHE_HOME=/folder/on/that/disk"
 
 Say = Callable[[str], None]
@@ -237,26 +239,37 @@ def base(wine: Wine, say: Say = lambda _: None) -> Path:
 
 
 def _quietly(argv: Sequence[str | Path], environment: Mapping[str, str]) -> None:
-    """Run a command of Wine without its streams. Raises SessionError if it fails.
-
-    services.exe and others inherit the streams of the command that starts them. With a pipe, its
-    reader would never see the end.
-    """
-    none = subprocess.DEVNULL
+    """Run a command of Wine and ignore its output. Raises SessionError if it fails."""
     words = [str(word) for word in argv]
     limit = deadlines.left(_INIT_TIMEOUT)
+    # services.exe and others inherit the streams of the command that starts them: this pipe may
+    # never end. When it is full, what they write is lost, and they do not wait.
+    reading, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     try:
-        process = processes.popen(words, env=environment, stdin=none, stdout=none, stderr=none)
+        process = processes.popen(
+            words, env=environment, stdin=subprocess.DEVNULL, stdout=writing, stderr=writing
+        )
         try:
             code = process.wait(limit)
         finally:
             processes.end(process)
         if code != 0:
-            raise subprocess.CalledProcessError(code, words)
-    except (OSError, subprocess.SubprocessError) as error:
+            raise OSError(f"exit code {code} of {shlex.join(words)}: {_last_line(reading)}")
+    except (OSError, subprocess.TimeoutExpired) as error:
         raise SessionError(
             f"Wine: {error}", hint=f"see its output: WINEPREFIX=/tmp/try {shlex.join(words)}"
         ) from None
+    finally:
+        os.close(reading)
+        os.close(writing)
+
+
+def _last_line(reading: int) -> str:
+    """Return the last line that is in a pipe now."""
+    try:
+        return processes.last_line(os.read(reading, _MOST_OUTPUT))
+    except BlockingIOError:
+        return processes.last_line(b"")
 
 
 def _initialise(wine: Wine, prefix: Path) -> None:
