@@ -6,7 +6,7 @@ Nothing here compares targets: `cells` does.
 import functools
 import math
 import operator
-from collections.abc import Hashable, Mapping
+from collections.abc import Collection, Hashable, Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -16,7 +16,18 @@ from numpy.typing import NDArray
 from isobench import stats
 from isobench.analysis.warmup import WarmupProfile, warmup_profile_of
 from isobench.evidence import clock, host_time
-from isobench.model import FASTEST_TURNS, TIME, TURNS, Cause, Clock, Fact, Metric
+from isobench.model import (
+    BOUNDED_TURNS,
+    FASTEST_TURNS,
+    MEDIAN_TURN,
+    TIME,
+    TURNS,
+    Cause,
+    Clock,
+    Fact,
+    Interval,
+    Metric,
+)
 from isobench.model.plan import actual, is_partner
 from isobench.model.units import TargetName, Unit, WorkloadName
 from isobench.storage.reader import Run
@@ -254,13 +265,7 @@ class Frames:
         )
         if share is None or ratio is None or whole is None:
             return None
-        fastest = host_time.fastest_ratios(compared) if by_fastest else None
-        of_fastest = fastest and stats.estimate(np.log(fastest), level=host_time.LEVEL)
-        # Interruptions of a busy machine bring the ratio of all turns closer to 1. Turns that take
-        # longer on purpose do not show in that of the fastest.
-        least, most = ratio.interval.ends
-        if of_fastest:
-            least, most = max(least, of_fastest.interval.low), max(most, of_fastest.interval.high)
+        least, most = _host_bounds(compared, ratio.interval, by_fastest=by_fastest)
         is_known = host_time.is_known(pairs)
         ways = [host_time.way(side) for side in zip(*pairs, strict=True)]
         return host_time.HostCheck(
@@ -314,6 +319,9 @@ class Frames:
                     "rest": rest,
                     "untimed": untimed,
                     "fastest": fastest["value"] / fastest["operations"],
+                    "bounded": self._bounded(workload, target),
+                    "median": self.by_block(workload, target, MEDIAN_TURN),
+                    "median_rest": self.by_block(workload, target, host_time.MEDIAN_ONE_LOOP),
                 }
             )
         # A visit ends with its last iteration, and begins with a warm-up pass.
@@ -328,6 +336,13 @@ class Frames:
                 "rest": pd.Series(0.0, index=reported.index),
             }
         )
+
+    def _bounded(self, workload: WorkloadName, target: TargetName) -> pd.Series:
+        """Return what a payload reports of its turns, of each at most what the host saw, by block.
+        Nothing where it was bounded by a clock that is not trusted.
+        """
+        found = self.by_block(workload, target, BOUNDED_TURNS)
+        return found.iloc[:0] if (workload, target) in self.untrusted else found
 
     @functools.cached_property
     def _untimed_share(self) -> dict[WorkloadName, float]:
@@ -375,6 +390,34 @@ class Frames:
         return len(ids) > 1
 
 
+def _host_bounds(
+    pairs: Collection[tuple[host_time.Turns, host_time.Turns]],
+    of_all: Interval,
+    *,
+    by_fastest: bool,
+) -> tuple[float, float]:
+    """Return the smallest and the largest ratio of the work that the host does not exclude.
+
+    `of_all` is the interval of its ratio of all turns. Like is compared with like: where the cell's
+    ratio is of its fastest turns, so is the host's. Interruptions bring the ratio of all closer to
+    1, and ways that vary add to it. Where the cell's ratio is of rounds, turns that stand out count
+    for less in it than in the host's sum, and for nothing in the host's median.
+    """
+    work = operator.attrgetter("fastest_work" if by_fastest else "median_work")
+    ratios = host_time.ratios(pairs, work)
+    found = ratios and stats.estimate(np.log(ratios), level=host_time.LEVEL)
+    if not found:
+        return of_all.ends
+    like = found.interval
+    # That the other turns take as long as the payload reports is known from the share, where each
+    # turn is bounded. Otherwise their ratio counts as well.
+    if any(turns.bounded is None for pair in pairs for turns in pair):
+        return max(of_all.low, like.low), max(of_all.high, like.high)
+    if by_fastest:
+        return like.ends
+    return min(of_all.low, like.low), max(of_all.high, like.high)
+
+
 def hiding_blocks(own: NDArray[np.float64], other: NDArray[np.float64]) -> int:
     """Return in how many blocks a payload hides work: it reports less than `LEAST_SEEN` of it. 0
     where they are few, and where about as many blocks of native have as little, as stalls of the
@@ -403,6 +446,9 @@ def _turns_by_block(columns: Mapping[str, pd.Series]) -> dict[int, host_time.Tur
             rest=_known(row, "rest"),
             untimed=float(row.get("untimed", 0.0)),
             fastest=_known(row, "fastest"),
+            bounded=_known(row, "bounded"),
+            median=_known(row, "median"),
+            median_rest=_known(row, "median_rest"),
         )
         for row in table.rename_axis("block").reset_index().to_dict("records")
     }

@@ -312,10 +312,12 @@ def _unseen(
     names is. That it has become slower is what its payload itself reports.
     """
     sides = ((head, names[1], Status.IMPROVEMENT), (base, names[0], Status.REGRESSION))
-    for side, name, status in sides:
-        if _is_hidden(*side):
-            return dict.fromkeys((Status.SAME, status), doubts.of_hidden_work(f"{name}'s"))
-    return {}
+    return {
+        each: doubts.of_hidden_work(f"{name}'s")
+        for side, name, status in sides
+        if _is_hidden(*side)
+        for each in (Status.SAME, status)
+    }
 
 
 def _is_hidden(side: AnalysedSide, cell: Cell) -> bool:

@@ -9,14 +9,24 @@ must be native's share, however slow the target is.
 
 import math
 import statistics
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, NamedTuple
 
-from isobench.model import Interval, Status
+from isobench.model import (
+    BOUNDED_TURNS,
+    FASTEST_TURNS,
+    MEDIAN_TURN,
+    TURNS,
+    Clock,
+    Interval,
+    Status,
+)
 
 ONE_LOOP: Final = "one-loop-turn"
 """The metric of the host's time of a turn of one loop, after the untimed pass of the others."""
+MEDIAN_ONE_LOOP: Final = "median-one-loop-turn"
+"""The same of the median of these turns, where that one is of the shortest."""
 SHORT_TURN: Final = "short-turn"
 """The same in older runs: of one loop without an untimed pass, right after the warm-up."""
 FASTEST: Final = 0.2
@@ -142,22 +152,39 @@ class Turns:
     count: int
     """How many turns; above zero."""
     rest: float | None
-    """What the host saw of a turn without the work; None: unknown."""
+    """What the host saw of the shortest turn without the work; None: unknown."""
+    median_rest: float | None = None
+    """The same of the median turn without the work; None: unknown."""
     untimed: float = 0.0
     """What of all rests is no way, but passes that are not timed, by the payload's own times."""
     fastest: float | None = None
     """What the host saw of one of the fastest turns; None: unknown."""
+    median: float | None = None
+    """What the host saw of the median turn; None: unknown."""
+    bounded: float | None = None
+    """The sum of what the payload reports of the work, of each turn at most what the host saw of
+    it; None: unknown.
+    """
 
     @property
-    def _rests(self) -> float:
-        return self.count * (self.rest or 0.0)
+    def credited(self) -> float:
+        """What counts of what the payload reports: a turn of which it reports too much makes up for
+        no other, where that is known.
+        """
+        return self.reported if self.bounded is None else self.bounded
+
+    @property
+    def _usual_rest(self) -> float:
+        """What a usual turn takes without the work, as far as that is known."""
+        return (self.rest if self.median_rest is None else self.median_rest) or 0.0
 
     @property
     def way_share(self) -> float:
         """The share of the host's time that the way of requests and answers takes; infinite where
         it is unknown.
         """
-        return math.inf if self.rest is None else (self._rests - self.untimed) / self.seen
+        rest = self.rest
+        return math.inf if rest is None else (self.count * rest - self.untimed) / self.seen
 
     @property
     def longest_rest(self) -> float:
@@ -167,7 +194,7 @@ class Turns:
     @property
     def work(self) -> float:
         """The host's time of a turn without the rest."""
-        return max(self.seen - self._rests, 1.0) / self.count
+        return max(self.seen / self.count - self._usual_rest, 1.0 / self.count)
 
     @property
     def fastest_work(self) -> float | None:
@@ -175,9 +202,44 @@ class Turns:
         return None if self.fastest is None else max(self.fastest - (self.rest or 0.0), 1.0)
 
     @property
+    def median_work(self) -> float | None:
+        """The host's time of the median turn without the rest; None: unknown."""
+        return None if self.median is None else max(self.median - self._usual_rest, 1.0)
+
+    @property
     def share(self) -> float:
         """The part of the work that the payload reports."""
-        return self.reported / self.count / self.work
+        return self.credited / self.count / self.work
+
+
+class Seen(NamedTuple):
+    """One figure of a visit's turns, for a sample."""
+
+    metric: str
+    value: int
+    """Nanoseconds."""
+    clock: Clock
+    turns: int = 1
+    """Of how many turns it is the sum."""
+
+
+def seen(
+    *, reported: Sequence[int], taken: Sequence[int], one_loop: Sequence[int]
+) -> Iterator[Seen]:
+    """Yield what is recorded of the turns of a visit beside the times that its payload reports.
+
+    `reported` are these times, `taken` the host's of the same turns, (turns,), at least one;
+    `one_loop` the host's of turns of one loop, (few,). All are nanoseconds.
+    """
+    fastest = sorted(taken)[: fastest_count(len(taken))]
+    bounded = sum(map(min, reported, taken))
+    yield Seen(TURNS, sum(taken), Clock.HOST, len(taken))
+    yield Seen(FASTEST_TURNS, sum(fastest), Clock.HOST, len(fastest))
+    yield Seen(MEDIAN_TURN, statistics.median_low(taken), Clock.HOST)
+    yield Seen(BOUNDED_TURNS, bounded, Clock.GUEST, len(taken))
+    if one_loop:
+        yield Seen(ONE_LOOP, min(one_loop), Clock.HOST)
+        yield Seen(MEDIAN_ONE_LOOP, statistics.median_low(one_loop), Clock.HOST)
 
 
 def fastest_count(turns: int) -> int:
@@ -185,11 +247,13 @@ def fastest_count(turns: int) -> int:
     return max(1, round(FASTEST * turns))
 
 
-def fastest_ratios(pairs: Collection[tuple[Turns, Turns]]) -> list[float] | None:
-    """Return the ratio of the work of the fastest turns, as the host saw it, to that of the
-    reference, by block; None: these turns are not known in all blocks.
+def ratios(
+    pairs: Collection[tuple[Turns, Turns]], work: Callable[[Turns], float | None]
+) -> list[float] | None:
+    """Return the ratio of the work of some turns, as the host saw it, to that of the reference, by
+    block; None: these turns are not known in all blocks.
     """
-    both = [(one.fastest_work, other.fastest_work) for one, other in pairs]
+    both = [(work(one), work(other)) for one, other in pairs]
     known = [one / other for one, other in both if one is not None and other is not None]
     return known if len(known) == len(both) else None
 
@@ -213,12 +277,19 @@ def evened(turns: Sequence[Turns]) -> list[Turns]:
     is left of their turns, and they would hide what all the others show. So the rest of a block is
     at most that of the middle block, or one with the longest way.
     """
-    rests = [one.rest for one in turns if one.rest is not None]
-    middle = statistics.median(rests) if rests else 0.0
+    rests, medians = [one.rest for one in turns], [one.median_rest for one in turns]
     return [
-        one if one.rest is None else replace(one, rest=min(one.rest, max(middle, one.longest_rest)))
-        for one in turns
+        replace(one, rest=_at_most(one, rest, rests), median_rest=_at_most(one, median, medians))
+        for one, rest, median in zip(turns, rests, medians, strict=True)
     ]
+
+
+def _at_most(turns: Turns, rest: float | None, rests: Sequence[float | None]) -> float | None:
+    """Return the rest of a block such that it does not stand out among these."""
+    if rest is None:
+        return None
+    middle = statistics.median(one for one in rests if one is not None)
+    return min(rest, max(middle, turns.longest_rest))
 
 
 def of_all(pairs: Collection[tuple[Turns, Turns]]) -> float:
@@ -235,7 +306,7 @@ def of_all(pairs: Collection[tuple[Turns, Turns]]) -> float:
 
 def _reported(turns: Collection[Turns]) -> float:
     """Return the part of what the host saw that a payload reports."""
-    return sum(one.reported for one in turns) / sum(one.seen for one in turns)
+    return sum(one.credited for one in turns) / sum(one.seen for one in turns)
 
 
 def way(turns: Collection[Turns]) -> float:

@@ -49,7 +49,9 @@ _Found = TypeVar("_Found")
 def library() -> Any:  # noqa: ANN401 - a module
     """Return the module. UsageError: it is not installed."""
     try:
-        import duckdb  # noqa: PLC0415 - an extra
+        # Interrupted in the middle, an import of a library in C says that it is not installed.
+        with uninterrupted():
+            import duckdb  # noqa: PLC0415 - an extra
     except ImportError:
         raise UsageError("this needs DuckDB, which is not installed", hint=INSTALL) from None
     return duckdb
@@ -97,12 +99,14 @@ def _trusting(database: "duckdb.DuckDBPyConnection") -> str:
 @contextlib.contextmanager
 def opened() -> "Iterator[duckdb.DuckDBPyConnection]":
     """Open a connection for this context."""
-    database = connection()
+    # DuckDB makes an error of its own of an interruption in this thread.
+    with uninterrupted():
+        database = connection()
     try:
         yield database
     finally:
         # Closing is refused while a query runs that has not ended when it should.
-        with contextlib.suppress(library().Error):
+        with uninterrupted(), contextlib.suppress(library().Error):
             database.close()
 
 
@@ -157,14 +161,17 @@ def _ended_with(
         with deadlines.cut_by(stop):
             return [call(stopped)]
 
-    made = deadlines.Call(answer, _LIMIT)
+    made = None
     try:
+        # Whatever has begun is ended below: Python must not end while DuckDB is at work.
+        with uninterrupted():
+            made = deadlines.Call(answer, _LIMIT)
         made.join(time.monotonic() + _LIMIT + deadlines.GRACE)
     except BaseException:
         with uninterrupted():
             # Again and again: it may have been about to begin a query, which forgets the first.
             until = time.monotonic() + _ENDING
-            while not made.has_ended and time.monotonic() < until:
+            while made is not None and not made.has_ended and time.monotonic() < until:
                 stop()
                 made.join(min(until, time.monotonic() + 0.05))
         raise

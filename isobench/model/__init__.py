@@ -23,8 +23,10 @@ from isobench.model.isolation import (
     linux_abi,
 )
 from isobench.model.measurement import (
+    BOUNDED_TURNS,
     FAILED_CAUSES,
     FASTEST_TURNS,
+    MEDIAN_TURN,
     SESSION,
     TIME,
     TURNS,
@@ -70,10 +72,12 @@ from isobench.model.result import (
 )
 
 __all__ = [
+    "BOUNDED_TURNS",
     "FAILED_CAUSES",
     "FASTEST_TURNS",
     "FEW_CODES",
     "MACHINES",
+    "MEDIAN_TURN",
     "SESSION",
     "TIME",
     "TURNS",

@@ -76,6 +76,10 @@ TURNS: Final = "turns"
 """The metric of the host's time of all turns of a visit; its operations are their number."""
 FASTEST_TURNS: Final = "fastest-turns"
 """The same of the fastest turns of a visit."""
+MEDIAN_TURN: Final = "median-turn"
+"""The host's time of the median turn of a visit."""
+BOUNDED_TURNS: Final = "bounded-turns"
+"""What the payload reports of all turns of a visit, of each at most the host's time of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -190,10 +190,21 @@ def sweep_folders(parent: Path, alive: Callable[[str], bool]) -> list[Leftover]:
         owner = owner_of(folder.name)
         if not owner or alive(owner) or not _is_own_folder(folder):
             continue
-        shutil.rmtree(folder, ignore_errors=True)
-        failure = "some of its files cannot be removed" if folder.exists() else ""
-        removed.append(Leftover(what=f"folder {folder}", failure=failure))
+        removed.append(removed_folder(folder))
     return removed
+
+
+def removed_folder(folder: Path) -> Leftover:
+    """Remove a folder of a process that has died, and return it."""
+    shutil.rmtree(folder, ignore_errors=True)
+    failure = "some of its files cannot be removed" if os.path.lexists(folder) else ""
+    return Leftover(what=f"folder {folder}", failure=failure)
+
+
+def remove_own(folder: Path) -> None:
+    """Remove a folder of this process. What stays is looked for at the end of the run."""
+    if removed_folder(folder).failure:
+        doubt()
 
 
 def _is_own_folder(path: Path) -> bool:

@@ -36,12 +36,20 @@ def sweep(
     results. `observer` is called with each result. A failing target does not stop the others, and
     none takes longer than `limit` seconds.
     """
-    _report(_found("folders", lambda: stage.sweep(ownership.alive)), observer)
-    _report(_found("folders", lambda: ownership.sweep_temporary(ownership.alive)), observer)
+    seen: set[Leftover] = set()
+
+    def report(leftover: Leftover) -> None:
+        # Several targets find the same plain processes.
+        if leftover not in seen:
+            seen.add(leftover)
+            observer(leftover)
+
+    _report(_found("folders", lambda: stage.sweep(ownership.alive)), report)
+    _report(_found("folders", lambda: ownership.sweep_temporary(ownership.alive)), report)
     targets = {name: registry.get(name) for name in registry.names()}
-    guard.sweep(targets, ownership.alive, cached=everything, on_leftover=observer, limit=limit)
+    guard.sweep(targets, ownership.alive, cached=everything, on_leftover=report, limit=limit)
     if everything:
-        _report(_found("cache", stage.remove_cache), observer)
+        _report(_found("cache", stage.remove_cache), report)
 
 
 def sweep_before(registry: Registry, observer: Callable[[Leftover], None]) -> None:

@@ -279,9 +279,17 @@ class Runner:
     def rest_of(self, context: Context, reply: wire.Reply) -> Iterator[Sample]:
         """Yield what a payload shows beside its iterations: its first pass, spans, facts.
 
-        FailedError: an iteration took no time by its clock.
+        FailedError: an iteration took no time by its clock, or the host did not see its first line,
+        so that nothing holds its times against the host's clock.
         """
         visit, timer = context.visit, context.timer
+        if timer.taken is None or timer.arrived_at is None:
+            raise FailedError(
+                "isobench did not see the first line of its output arrive, as the protocol spells"
+                " it: nothing shows how long it ran by the host's clock",
+                hint="let the session pass all output to command.on_output as it arrives, and the"
+                " payload print its first line first",
+            )
         _demand_times(visit, reply)
         self._note_facts(context, reply.facts)
         if reply.warmup is not None and reply.iterations:
@@ -289,9 +297,8 @@ class Runner:
                 visit, "warmup", reply.warmup, operations=reply.iterations[0].operations,
                 clock=Clock.GUEST,
             )  # fmt: skip
-        if timer.taken is not None and timer.arrived_at is not None:
-            host = timer.last_output_at - timer.arrived_at
-            yield from self._spans(visit, reply, dispatch=timer.taken, host=host)
+        host = timer.last_output_at - timer.arrived_at
+        yield from self._spans(visit, reply, dispatch=timer.taken, host=host)
         yield from self._counted(visit, reply)
 
     def pass_of(self, visit: Visit, measured: wire.Iteration, number: int) -> Sample:

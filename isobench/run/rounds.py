@@ -15,10 +15,7 @@ from typing import Final
 
 from isobench.evidence import host_time
 from isobench.model import (
-    FASTEST_TURNS,
-    TURNS,
     Block,
-    Clock,
     Gap,
     Record,
     Sample,
@@ -69,6 +66,11 @@ class _Done:
     at: float
     taken: int
     """Nanoseconds from the request to the answer."""
+
+    @property
+    def is_counted(self) -> bool:
+        """Whether it is a sample, and no warm-up pass."""
+        return self.round is not None and self.round >= 0
 
 
 @dataclass(kw_only=True)
@@ -216,35 +218,34 @@ class _Waiter(_Player):
 
     def _samples(self, reply: wire.Reply) -> Iterator[Record]:
         yield from self.runner.rest_of(self.context, reply)
-        yield from self._host_samples()
+        yield from self._host_samples(reply)
         for asked, iteration in zip(self.done, reply.iterations, strict=True):
             if asked.round is not None:
                 visit = replace(self.visit, target=asked.label)
                 yield replace(self.runner.pass_of(visit, iteration, asked.round), at=asked.at)
 
-    def _host_samples(self) -> Iterator[Record]:
-        """Yield what the host saw of the turns: the times of all and of the fastest, and that of a
-        turn of one loop.
+    def _host_samples(self, reply: wire.Reply) -> Iterator[Record]:
+        """Yield what the host saw of the turns: the times of all, of the fastest and of the median,
+        how much it saw of what the payload reports, and the times of turns of one loop.
         """
         for label in dict.fromkeys(one.label for one in self.done):
-            mine = [one for one in self.done if one.label == label]
-            turns = [one.taken for one in mine if one.round is not None and one.round >= 0]
-            if not turns:
+            pairs = [
+                (done, iteration)
+                for done, iteration in zip(self.done, reply.iterations, strict=True)
+                if done.label == label
+            ]
+            own = [pair for pair in pairs if pair[0].is_counted]
+            if not own:
                 continue
             visit = replace(self.visit, target=label)
-            yield self.runner.sample(
-                visit, TURNS, sum(turns), operations=len(turns), clock=Clock.HOST
-            )
-            fastest = sorted(turns)[: host_time.fastest_count(len(turns))]
-            yield self.runner.sample(
-                visit,
-                FASTEST_TURNS,
-                sum(fastest),
-                operations=len(fastest),
-                clock=Clock.HOST,
-            )
-            if short := [one.taken for one in mine if one.round is None]:
-                yield self.runner.sample(visit, host_time.ONE_LOOP, min(short), clock=Clock.HOST)
+            for one in host_time.seen(
+                reported=[iteration.nanoseconds for _, iteration in own],
+                taken=[done.taken for done, _ in own],
+                one_loop=[done.taken for done, _ in pairs if done.round is None],
+            ):
+                yield self.runner.sample(
+                    visit, one.metric, one.value, operations=one.turns, clock=one.clock
+                )
 
 
 class _Starter(_Player):

@@ -17,7 +17,17 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from isobench.model import FASTEST_TURNS, SESSION, TURNS, Cause, Clock, Gap, Leaving
+from isobench.model import (
+    BOUNDED_TURNS,
+    FASTEST_TURNS,
+    MEDIAN_TURN,
+    SESSION,
+    TURNS,
+    Cause,
+    Clock,
+    Gap,
+    Leaving,
+)
 from isobench.model.bounds import LARGEST, MOST_BLOCKS, MOST_NANOSECONDS, MOST_SECONDS
 from isobench.model.cleaning import cleaned, is_name
 from isobench.model.units import TargetName, Unit, WorkloadName
@@ -38,6 +48,12 @@ _MOST_KEYS: Final = 200_000
 """Targets with workload, metric, unit and clock. Runs have some thousand."""
 _NO_KEY: Final = -1
 """The number of further ones. As an index it finds the last entry of a table."""
+_OF_TURNS: Final = {
+    FASTEST_TURNS: "the host's time of its fastest turns",
+    MEDIAN_TURN: "the host's time of its median turn",
+    BOUNDED_TURNS: "how much the host saw of what it reports",
+}
+"""What a visit with turns has, if any visit of the run has it: older runs lack it."""
 _MOST_STEPS_BACK: Final = 10_000
 _MOST_LINES: Final = 20_000_000
 """Lines of a file. So many of the usual length fill the largest file that is read; shorter ones may
@@ -480,12 +496,11 @@ class Reader:
         times = frame[columns["metric"] == metrics.index("time")].groupby(keys, sort=False)
         wrong = seen["operations"] != times.size().reindex(seen.index, fill_value=0)
         self._add_incomplete(seen["line"][wrong], "times of its turns are missing")
-        if FASTEST_TURNS in metrics:
-            fastest = frame[columns["metric"] == metrics.index(FASTEST_TURNS)].set_index(keys)
-            without = ~seen.index.isin(fastest.index)
-            self._add_incomplete(
-                seen["line"][without], "the host's time of its fastest turns is missing"
-            )
+        for metric, what in _OF_TURNS.items():
+            if metric in metrics:
+                found = frame[columns["metric"] == metrics.index(metric)].set_index(keys)
+                without = seen["line"][~seen.index.isin(found.index)]
+                self._add_incomplete(without, f"{what} is missing")
         # The trial has no rounds. Other programs do not wait for their turns.
         first = times["line"].first().drop(index=0, level="block", errors="ignore")
         waits = first.index.droplevel("block").isin(seen.index.droplevel("block"))

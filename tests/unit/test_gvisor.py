@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -199,9 +200,24 @@ def test_sandboxes_of_dead_runs_are_swept_and_those_of_living_runs_are_not(
     for made in (dead, living):
         (made / "state").mkdir(parents=True)
     removed = [*map(str, GvisorTarget().sweep(lambda owner: owner != DEAD, cached=False))]
-    assert f"gvisor sandbox {dead.name}" in removed
+    assert f"folder {dead}" in removed
     assert not dead.exists()
     assert living.exists()
+
+
+def test_what_stays_of_a_sandbox_is_not_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    # As where something is mounted in it.
+    monkeypatch.setattr(shutil, "rmtree", lambda *_, **__: None)
+    dead = tmp_path / "isobench" / "gvisor" / f"{DEAD}-cafe"
+    dead.mkdir(parents=True)
+    (left,) = GvisorTarget().sweep(lambda owner: owner != DEAD, cached=False)
+    assert (left.what, left.failure) == (f"folder {dead}", "some of its files cannot be removed")
+    with GvisorTarget()._bundle("ptrace", tmp_path, tmp_path, ["x"], {}):
+        pass
+    assert ownership.take_doubt()
 
 
 # ---- what the host sees of a sentry --------------------------------------------------------------
@@ -224,13 +240,14 @@ def test_a_users_own_processes_of_a_program_are_ended_by_a_mark_in_their_argumen
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as one:
         # For a moment after execve a process shows no arguments.
         assert waiting.line(one) == "runs"
-        assert processes.sweep_marked(f"{mark}-not", PYTHON) == []
-        assert processes.sweep_marked(mark, {"runsc"}) == []
+        assert processes.sweep_marked(f"{mark}-not", PYTHON, "one") == []
+        assert processes.sweep_marked(mark, {"runsc"}, "one") == []
         with monkeypatch.context() as other:
             other.setattr(os, "getuid", lambda: 4_000_000_000)
-            assert processes.sweep_marked(mark, PYTHON) == []
+            assert processes.sweep_marked(mark, PYTHON, "one") == []
         assert one.poll() is None
-        assert processes.sweep_marked(mark, {"runsc", *PYTHON}) == [one.pid]
+        (ended,) = processes.sweep_marked(mark, {"runsc", *PYTHON}, "one")
+        assert str(ended) == f"one {one.pid}"
         one.wait(10)
 
 

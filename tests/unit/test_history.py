@@ -714,6 +714,32 @@ def test_a_query_ends_with_an_interruption(
     assert len(store.rows()) == 1
 
 
+@pytest.mark.parametrize("at", ["_trusting", "start"])
+def test_an_interruption_while_a_query_begins_leaves_no_query(
+    at: str, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DuckDB makes an error of its own of one, and ends the process if Python ends before it."""
+    store.add([row(0)])
+    monkeypatch.setattr(module, "_SOUND", f"({ENDLESS}) = 0")
+    before, done = {*threading.enumerate()}, []
+    place: Any = duckdb_door if at == "_trusting" else threading.Thread
+    real = getattr(place, at)
+
+    def interrupted(*arguments: Any) -> Any:
+        found = real(*arguments)
+        if not done:
+            signal.raise_signal(signal.SIGINT)
+            done.append(at)
+        return found
+
+    monkeypatch.setattr(place, at, interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        store.rows()
+    assert done == [at]
+    left = [one for one in {*threading.enumerate()} - before if one.name != "deadlines"]
+    assert not [one for one in left if one.join(5) or one.is_alive()]
+
+
 def test_a_query_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(duckdb_door, "_LIMIT", 0.5)
     with contextlib.closing(duckdb_door.connection()) as database:

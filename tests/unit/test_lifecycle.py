@@ -1395,6 +1395,13 @@ def test_a_sweep_asks_every_target_that_can_and_reports_each_leftover(
     assert len(found) == 1 + everything
 
 
+def test_what_several_targets_find_is_reported_once() -> None:
+    shelf = Shelf([native(), *(Leftovers(name=TargetName(name)) for name in ("box", "jar"))])
+    found: list[Leftover] = []
+    cleanup.sweep(shelf, everything=False, observer=found.append)
+    assert found == [Leftover(what="container left-by-the-dead")]
+
+
 def test_an_interruption_sweeps_what_an_engine_may_have_left_of_this_very_run() -> None:
     subject = Leftovers(name=BOX, inside=INSIDE)
     run(subject, observer=Observer(interrupt_at="block 1:"))

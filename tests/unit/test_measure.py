@@ -46,6 +46,7 @@ from isobench.model import (
 from isobench.model.errors import NotApplicableError, PayloadError, SessionError
 from isobench.model.units import Nanoseconds, Sha256, TargetName, Unit, WorkloadName, seconds
 from isobench.payload import stage, wire
+from isobench.plugins import testing
 from isobench.plugins.api import Completed, Session, Target
 from isobench.plugins.testing import FakeEngine, FakeTarget, Fault, Script, correct_check
 from isobench.run import context, measure, sessions
@@ -469,6 +470,24 @@ def test_a_payload_is_called_with_nonce_iterations_and_loops(runner: Make) -> No
     assert first.argv[2:] == ("3", str(LOOPS))
     assert first.argv[1] != second.argv[1]
     assert first.timeout == seconds(60)
+
+
+@pytest.mark.parametrize(
+    ("spelt", "other"),
+    [(b'{"isobench"', b'{ "isobench"'), (b'{"isobench"', b"\n" * (1 << 16) + b'{"isobench"')],
+    ids=["another spelling", "after many empty lines"],
+)
+def test_a_payload_whose_first_line_the_host_does_not_see_is_a_gap(
+    spelt: bytes, other: bytes, runner: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing would hold its times against the host's clock."""
+    real = testing._text
+    monkeypatch.setattr(testing, "_text", lambda lines: real(lines).replace(spelt, other))
+    (gap,) = visit(runner(fake()), LOOP)
+    assert isinstance(gap, Gap)
+    assert gap.cause is Cause.FAILED
+    assert "did not see the first line" in gap.detail
+    assert "on_output" in gap.hint
 
 
 def test_a_payload_sees_known_variables_and_none_of_the_hosts(runner: Make) -> None:

@@ -438,6 +438,21 @@ def test_a_sweep_finds_the_spawner_of_a_run_that_has_died(vfork: str) -> None:
     assert until(lambda: ended(spawner.pid))
 
 
+def test_a_process_that_does_not_end_is_not_removed(monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = ownership.mine().replace("isobench-", "isobench-0")
+    environment = {"ISOBENCH_TIED": gone, "PATH": "/usr/bin:/bin"}
+    with subprocess.Popen(["sleep", "606"], env=environment) as process:
+        # As in a cgroup that is frozen.
+        with monkeypatch.context() as frozen:
+            frozen.setattr(psutil.Process, "kill", lambda _: None)
+            frozen.setattr(processes, "_SWEEP_SECONDS", 0.1)
+            (left,) = processes.sweep(lambda owner: owner != gone)
+        assert (left.what, left.failure) == (f"process {process.pid}", "it does not end")
+        (ended,) = processes.sweep(lambda owner: owner != gone)
+        assert (ended.what, ended.failure) == (f"process {process.pid}", "")
+        assert process.wait(10) == -signal.SIGKILL
+
+
 # ---- one run, one method -------------------------------------------------------------------------
 
 

@@ -80,6 +80,14 @@ def test_a_missing_loader_is_named() -> None:
 
 
 @pytest.mark.usefixtures("x86")
+def test_a_loader_without_a_version_is_no_wine(tmp_path: Path) -> None:
+    loader = installed(tmp_path, "exit 0")
+    with pytest.raises(_wine.MissingError, match="prints none"):
+        _wine.find(str(loader))
+    target = Registry({"wine": {"loader": str(loader)}}).get("wine")
+    assert isinstance(target.probe(), Unavailable)
+
+
 def test_without_wine_the_hint_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     monkeypatch.setattr(_wine, "_FOLDERS", ())

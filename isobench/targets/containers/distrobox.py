@@ -232,7 +232,7 @@ class _Box:
         children = self._children()
         failure = _podman.remove(self.name)
         self._end(children)
-        shutil.rmtree(_home(self.name), ignore_errors=True)
+        ownership.remove_own(_home(self.name))
         return failure
 
     def _children(self) -> list[int]:
@@ -482,8 +482,7 @@ class DistroboxTarget:
         removed = _podman.sweep(alive, images=cached)
         for home in Path.home().glob(".cache/.isobench-*-*-*-*.home"):
             if not alive(home.stem[1:].rpartition("-")[0]):
-                shutil.rmtree(home, ignore_errors=True)
-                removed.append(Leftover(what=f"folder {home}"))
+                removed.append(ownership.removed_folder(home))
         for planted in Path.home().glob(".isobench-*"):
             owner = ownership.owner_of(planted.name[1:])
             if owner and not alive(owner) and planted.is_file():

@@ -173,7 +173,7 @@ class GvisorTarget:
             command = self.flagged(platform, instance)
             yield [*command, "run", f"--bundle={instance}", f"isobench-{os.getpid()}-{token}"]
         finally:
-            shutil.rmtree(instance, ignore_errors=True)
+            ownership.remove_own(instance)
 
     @contextlib.contextmanager
     def open(self, stage: Stage) -> Iterator["_Session"]:
@@ -206,10 +206,8 @@ class GvisorTarget:
                 # runsc, the sentry and the gofer execute the same file, and all have the folder of
                 # the state as an argument.
                 mark = f"--root={instance / _STATE}"
-                ended = processes.sweep_marked(mark, self._programs())
-                removed += [Leftover(what=f"gvisor process {pid}") for pid in ended]
-                shutil.rmtree(instance, ignore_errors=True)
-                removed.append(Leftover(what=f"gvisor sandbox {instance.name}"))
+                removed += processes.sweep_marked(mark, self._programs(), "gvisor process")
+                removed.append(ownership.removed_folder(instance))
         return removed
 
 

@@ -32,6 +32,8 @@ MAX_OUTPUT: Final = 1 << 20
 _TIED: Final = "ISOBENCH_TIED"
 _KILL_SECONDS: Final = 10.0
 """How long killed processes may take to be gone."""
+_SWEEP_SECONDS: Final = 3.0
+"""The same of processes that a sweep has killed: each start waits for that."""
 _PAUSE: Final = 0.01
 _NS_GET_OWNER_UID: Final = 0xB704
 """ioctl_ns(2): the user who has made a user namespace."""
@@ -53,19 +55,38 @@ def sweep(alive: Callable[[str], bool]) -> list[Leftover]:
 
     `alive` says whether the run of an owner's name still exists.
     """
-    removed = []
+    found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
             owner = process.environ().get(_TIED)
             if owner is not None and not alive(owner):
+                found.append(process)
                 if os.getpgid(process.pid) == process.pid:
                     # The whole group in one instant: a user-mode kernel that is killed alone
                     # lets its guest's processes run loose on the host.
                     os.killpg(process.pid, signal.SIGKILL)
                 else:
                     process.kill()
-                removed.append(Leftover(what=f"process {process.pid}"))
-    return removed
+    return _killed(found, "process")
+
+
+def _killed(found: Sequence[psutil.Process], what: str) -> list[Leftover]:
+    """Wait for processes that were killed, and return them; `what` they are."""
+    # Children are not reaped: see `end_all`.
+    limit = time.monotonic() + _SWEEP_SECONDS
+    while (left := [one for one in found if _still_runs(one)]) and time.monotonic() < limit:
+        time.sleep(_PAUSE)
+    return [
+        Leftover(what=f"{what} {one.pid}", failure="it does not end" if one in left else "")
+        for one in found
+    ]
+
+
+def _still_runs(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
 
 
 def end_all(variable: str, value: str) -> list[int]:
@@ -92,11 +113,9 @@ def _ignore(_: bytes, /, at: int | None = None) -> None:
     """Ignore the output."""
 
 
-def sweep_marked(mark: str, programs: Collection[str]) -> list[int]:
+def sweep_marked(mark: str, programs: Collection[str], what: str) -> list[Leftover]:
     """Kill this user's processes that execute a file with one of these names and have `mark` among
-    their arguments, and their descendants; wait for them.
-
-    Return their numbers.
+    their arguments, and their descendants; return them. `what` they are.
     """
     found: list[psutil.Process] = []
     for process in psutil.process_iter():
@@ -107,8 +126,11 @@ def sweep_marked(mark: str, programs: Collection[str]) -> list[int]:
                 and any(_executes(process.pid, name) for name in programs)
             ):
                 found += [process, *process.children(recursive=True)]
-    _kill_all(found)
-    return sorted({process.pid for process in found})
+    found = [*dict.fromkeys(found)]
+    for process in found:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+    return _killed(found, what)
 
 
 def _is_own(process: psutil.Process) -> bool:

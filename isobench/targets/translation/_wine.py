@@ -141,8 +141,8 @@ def find(loader: str) -> Wine:
     if libraries is None:
         raise MissingError(f"64-bit libraries (x86_64-windows/ntdll.dll) for {path}")
     version = processes.output_of([str(path), "--version"])
-    if version is None:
-        raise MissingError(f"a version of {path}: it does not run")
+    if not version:
+        raise MissingError(f"a version of {path}: it does not run, or prints none")
     return Wine(loader=path, server=server, libraries=libraries, version=version.splitlines()[0])
 
 
@@ -411,6 +411,4 @@ def _removed(left: Path, prefix: Path) -> Leftover:
         end(prefix)
     except SessionError as error:
         return Leftover(what=f"folder {left}", failure=str(error))
-    shutil.rmtree(left, ignore_errors=True)
-    failure = "parts of it cannot be removed" if left.exists() else ""
-    return Leftover(what=f"folder {left}", failure=failure)
+    return ownership.removed_folder(left)
