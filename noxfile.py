@@ -93,7 +93,8 @@ def audit(session: nox.Session) -> None:
     subject = Path(session.create_tmp()) / "subject"
     session.run("python", "-m", "venv", "--clear", str(subject))
     python = subject / "bin" / "python"
-    session.run(str(python), "-m", "pip", "install", "--quiet", ".[kubernetes]", external=True)
+    wanted = ".[kubernetes,history,wasm,build]"
+    session.run(str(python), "-m", "pip", "install", "--quiet", wanted, external=True)
     session.run(str(python), "-m", "pip", "uninstall", "--quiet", "--yes", "pip", external=True)
     session.install("cyclonedx-bom==7.*", "pip-audit==2.*")
     sbom = subject.parent / "sbom.cdx.json"

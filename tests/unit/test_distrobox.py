@@ -129,3 +129,21 @@ def test_the_processes_of_a_box_descend_from_its_own_monitor_whatever_podman_say
 
 def test_a_box_without_a_monitor_has_no_processes() -> None:
     assert distrobox._Box(name="isobench-none", environment={})._children() == []
+
+
+def test_what_stays_of_a_home_is_not_removed(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program in a box can have made a folder there as another user."""
+    dead = "isobench-a1b2c3-1-5-6"
+    left = home / ".cache" / f".{dead}.home"
+    left.mkdir(parents=True)
+    monkeypatch.setattr(shutil, "which", lambda _: "/usr/bin/podman")
+    monkeypatch.setattr(distrobox.os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(distrobox._podman, "settings_cache", lambda: home)
+    monkeypatch.setattr(distrobox._podman, "sweep", lambda *_, **__: [])
+    target = distrobox.DistroboxTarget()
+    with monkeypatch.context() as stuck:
+        stuck.setattr(shutil, "rmtree", lambda *_, **__: None)
+        (found,) = target.sweep(lambda _: False, cached=False)
+    assert (found.what, found.failure) == (f"folder {left}", "some of its files cannot be removed")
+    (found,) = target.sweep(lambda _: False, cached=False)
+    assert (found.what, found.failure, left.exists()) == (f"folder {left}", "", False)
