@@ -19,8 +19,8 @@ from isobench.evidence import clock, host_time
 from isobench.model import (
     BOUNDED_TURNS,
     FASTEST_TURNS,
-    MEDIAN_TURN,
     TIME,
+    TRIMMED_TURN,
     TURNS,
     Cause,
     Clock,
@@ -320,7 +320,7 @@ class Frames:
                     "untimed": untimed,
                     "fastest": fastest["value"] / fastest["operations"],
                     "bounded": self._bounded(workload, target),
-                    "median": self.by_block(workload, target, MEDIAN_TURN),
+                    "trimmed": self.by_block(workload, target, TRIMMED_TURN),
                     "median_rest": self.by_block(workload, target, host_time.MEDIAN_ONE_LOOP),
                 }
             )
@@ -399,11 +399,11 @@ def _host_bounds(
     """Return the smallest and the largest ratio of the work that the host does not exclude.
 
     `of_all` is the interval of its ratio of all turns. Like is compared with like: where the cell's
-    ratio is of its fastest turns, so is the host's. Interruptions bring the ratio of all closer to
-    1, and ways that vary add to it. Where the cell's ratio is of rounds, turns that stand out count
-    for less in it than in the host's sum, and for nothing in the host's median.
+    ratio is of its fastest turns, so is the host's; where it is of rounds without those that stand
+    out, the host's is of turns without them. Interruptions bring the ratio of all closer to 1, and
+    ways that vary add to it; a few turns that stand out make it as large as a target likes.
     """
-    work = operator.attrgetter("fastest_work" if by_fastest else "median_work")
+    work = operator.attrgetter("fastest_work" if by_fastest else "trimmed_work")
     ratios = host_time.ratios(pairs, work)
     found = ratios and stats.estimate(np.log(ratios), level=host_time.LEVEL)
     if not found:
@@ -413,9 +413,7 @@ def _host_bounds(
     # turn is bounded. Otherwise their ratio counts as well.
     if any(turns.bounded is None for pair in pairs for turns in pair):
         return max(of_all.low, like.low), max(of_all.high, like.high)
-    if by_fastest:
-        return like.ends
-    return min(of_all.low, like.low), max(of_all.high, like.high)
+    return like.ends
 
 
 def hiding_blocks(own: NDArray[np.float64], other: NDArray[np.float64]) -> int:
@@ -447,7 +445,7 @@ def _turns_by_block(columns: Mapping[str, pd.Series]) -> dict[int, host_time.Tur
             untimed=float(row.get("untimed", 0.0)),
             fastest=_known(row, "fastest"),
             bounded=_known(row, "bounded"),
-            median=_known(row, "median"),
+            trimmed=_known(row, "trimmed"),
             median_rest=_known(row, "median_rest"),
         )
         for row in table.rename_axis("block").reset_index().to_dict("records")

@@ -11,12 +11,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from isobench.evidence.host_time import fastest_count
+from isobench.evidence.host_time import TRIM, fastest_count
 from isobench.model.plan import is_partner, partner
 from isobench.model.units import TargetName
 
-TRIM: Final = 0.2
-"""The share of rounds that is left out at each end of a block, of log(target / native)."""
 _BITS: Final = 32
 """Of the number of a round; that of its block stands above."""
 _FEWEST: Final = 5

@@ -76,6 +76,10 @@ def _main() -> None:
     _open_standard_streams()
     if _answers_at_once(sys.argv[1:]):
         sys.exit(_unwritten())
+    from isobench.cli import _interruptions
+
+    # What follows imports much.
+    _interruptions.handle()
     from isobench.cli._errors import run_guarded
 
     _prepare_for_blas()

@@ -11,9 +11,9 @@ import traceback
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NoReturn, TextIO
+from typing import TYPE_CHECKING, Any, Final, TextIO
 
-from isobench.cli import INTERRUPTED, LIMITS_HINT, OWN_FAILURE
+from isobench.cli import INTERRUPTED, LIMITS_HINT, OWN_FAILURE, _interruptions
 from isobench.config import redaction
 from isobench.model.cleaning import cleaned
 from isobench.model.errors import IsobenchError, UsageError
@@ -180,23 +180,8 @@ def _show_lost(lost: Any) -> None:
 
 def handle_termination() -> None:
     """Handle SIGTERM and SIGHUP like Ctrl-C: results are kept, and nothing is left behind."""
-
-    def interrupt(*_: object) -> NoReturn:
-        raise KeyboardInterrupt
-
-    def hang_up(*_: object) -> NoReturn:
-        # A terminal that is closed sends it twice: the shell to its jobs, and the kernel when the
-        # shell ends. The second must not end the writing of the report.
-        signal.signal(signal.SIGHUP, lambda *_: None)
-        raise KeyboardInterrupt
-
     atexit.register(_ignore_interruptions)
-    signal.signal(signal.SIGTERM, interrupt)
-    # nohup starts a program with SIGHUP ignored, and it must stay so. Likewise a shell without job
-    # control starts background jobs with SIGINT ignored; Python then installs no handler for it.
-    # Nothing ignores SIGTERM by convention: it always ends a run.
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-        signal.signal(signal.SIGHUP, hang_up)
+    _interruptions.handle()
     # A program inherits what its parent ignores and blocks: execve(2). Without SIGCHLD no exit code
     # of a child is known, and without SIGALRM no wait ends.
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)

@@ -9,14 +9,14 @@ must be native's share, however slow the target is.
 
 import math
 import statistics
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
 from isobench.model import (
     BOUNDED_TURNS,
     FASTEST_TURNS,
-    MEDIAN_TURN,
+    TRIMMED_TURN,
     TURNS,
     Clock,
     Interval,
@@ -31,6 +31,10 @@ SHORT_TURN: Final = "short-turn"
 """The same in older runs: of one loop without an untimed pass, right after the warm-up."""
 FASTEST: Final = 0.2
 """The share of turns, the fastest of a target, that count where interruptions only add time."""
+TRIM: Final = 0.2
+"""The share of turns, or of rounds, that is left out at each end where the rest of them count."""
+_FEWEST: Final = 5
+"""Of fewer the median counts."""
 LONG_WAY: Final = 0.2
 """Where the lines of requests and answers take a larger share of the host's time, that time says
 nothing of the work.
@@ -159,8 +163,10 @@ class Turns:
     """What of all rests is no way, but passes that are not timed, by the payload's own times."""
     fastest: float | None = None
     """What the host saw of one of the fastest turns; None: unknown."""
-    median: float | None = None
-    """What the host saw of the median turn; None: unknown."""
+    trimmed: float | None = None
+    """What the host saw of a turn, of those without the fastest and the slowest fifth; None:
+    unknown.
+    """
     bounded: float | None = None
     """The sum of what the payload reports of the work, of each turn at most what the host saw of
     it; None: unknown.
@@ -183,8 +189,9 @@ class Turns:
         """The share of the host's time that the way of requests and answers takes; infinite where
         it is unknown.
         """
-        rest = self.rest
-        return math.inf if rest is None else (self.count * rest - self.untimed) / self.seen
+        if self.rest is None:
+            return math.inf
+        return (self.count * self._usual_rest - self.untimed) / self.seen
 
     @property
     def longest_rest(self) -> float:
@@ -202,9 +209,9 @@ class Turns:
         return None if self.fastest is None else max(self.fastest - (self.rest or 0.0), 1.0)
 
     @property
-    def median_work(self) -> float | None:
-        """The host's time of the median turn without the rest; None: unknown."""
-        return None if self.median is None else max(self.median - self._usual_rest, 1.0)
+    def trimmed_work(self) -> float | None:
+        """The host's time of a trimmed turn without the rest; None: unknown."""
+        return None if self.trimmed is None else max(self.trimmed - self._usual_rest, 1.0)
 
     @property
     def share(self) -> float:
@@ -235,11 +242,22 @@ def seen(
     bounded = sum(map(min, reported, taken))
     yield Seen(TURNS, sum(taken), Clock.HOST, len(taken))
     yield Seen(FASTEST_TURNS, sum(fastest), Clock.HOST, len(fastest))
-    yield Seen(MEDIAN_TURN, statistics.median_low(taken), Clock.HOST)
+    yield Seen(TRIMMED_TURN, round(math.exp(trimmed_mean(map(math.log, taken)))), Clock.HOST)
     yield Seen(BOUNDED_TURNS, bounded, Clock.GUEST, len(taken))
     if one_loop:
         yield Seen(ONE_LOOP, min(one_loop), Clock.HOST)
         yield Seen(MEDIAN_ONE_LOOP, statistics.median_low(one_loop), Clock.HOST)
+
+
+def trimmed_mean(values: Iterable[float]) -> float:
+    """Return the mean of the values without a fifth of them at each end; of fewer than five the
+    median. statistics.StatisticsError: there are none.
+    """
+    ordered = sorted(values)
+    if len(ordered) < _FEWEST:
+        return statistics.median(ordered)
+    cut = int(TRIM * len(ordered))
+    return statistics.fmean(ordered[cut : len(ordered) - cut])
 
 
 def fastest_count(turns: int) -> int:

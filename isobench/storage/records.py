@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from isobench.model import (
     BOUNDED_TURNS,
     FASTEST_TURNS,
-    MEDIAN_TURN,
     SESSION,
+    TRIMMED_TURN,
     TURNS,
     Cause,
     Clock,
@@ -50,7 +50,7 @@ _NO_KEY: Final = -1
 """The number of further ones. As an index it finds the last entry of a table."""
 _OF_TURNS: Final = {
     FASTEST_TURNS: "the host's time of its fastest turns",
-    MEDIAN_TURN: "the host's time of its median turn",
+    TRIMMED_TURN: "the host's time of its trimmed turns",
     BOUNDED_TURNS: "how much the host saw of what it reports",
 }
 """What a visit with turns has, if any visit of the run has it: older runs lack it."""

@@ -27,7 +27,7 @@ from isobench.history import entry
 from isobench.model import (
     BOUNDED_TURNS,
     FASTEST_TURNS,
-    MEDIAN_TURN,
+    TRIMMED_TURN,
     TURNS,
     Clock,
     Sample,
@@ -332,7 +332,7 @@ class ByTurn(Synthetic):
                     )  # fmt: skip
 
 
-NEWER = {MEDIAN_TURN, BOUNDED_TURNS, host_time.MEDIAN_ONE_LOOP}
+NEWER = {TRIMMED_TURN, BOUNDED_TURNS, host_time.MEDIAN_ONE_LOOP}
 Work = Callable[[list[float]], list[float]]
 
 
@@ -345,11 +345,13 @@ def by_turn(
     varies: float = 0.2,
     interrupted: tuple[float, float] = (0.0, 0.0),
     stall: float = 0.5,
+    late: float = 0.0,
     is_older: bool = False,
 ) -> Verdict:
     """Return the verdict on a target which works and reports so; native's turns take 1 and are
     reported so. Each answer of the target takes `way`, which `varies` on the log scale, and so many
-    turns of native and of the target are `interrupted` for about the time of a `stall`.
+    turns of both are `interrupted` for about the time of a `stall`. Two of three of its
+    answers for one loop are `late`.
     """
 
     def turns(rng: random.Random, target: str) -> tuple[list[float], list[float], list[float]]:
@@ -361,6 +363,7 @@ def by_turn(
             stalled[number] += stall * rng.uniform(0.5, 1.5)
         middle, spread = (way, varies) if mine else (0.01, 0.2)
         ways = [rng.lognormvariate(math.log(middle), spread) for _ in range(28)]
+        ways[1:3] = [one + late * mine for one in ways[1:3]]
         return reports(stalled) if mine else stalled, stalled, ways
 
     made = ByTurn(ratios={("box", SIEVE): 1.0}, turns=turns, pilot=False, is_older=is_older)
@@ -438,3 +441,67 @@ def test_time_that_is_moved_to_a_few_turns_is_unproven(
     found = by_turn(tmp_path / "run", work=work, reports=reports)
     assert found.status is Status.UNPROVEN
     assert {one.code for one in found.doubts if one.blocks} == {"host-time"}
+
+
+def few_giants(size: int, giant: float, others: int, factor: float) -> Work:
+    """Let so many turns take `giant` times as long, and so many others `factor` times."""
+
+    def work(usual: list[float]) -> list[float]:
+        factors = [giant] * size + [factor] * others + [1.0] * (len(usual) - size - others)
+        return [one * times for one, times in zip(usual, factors, strict=True)]
+
+    return work
+
+
+def all_but(size: int, factor: float) -> Work:
+    """Report so many times the time of all turns but the first ones."""
+    return lambda work: [*work[:size], *(one * factor for one in work[size:])]
+
+
+def hidden_twelve(work: list[float]) -> list[float]:
+    """Report native's time of seven slow turns, and the truth of the five giants before them."""
+    return [*work[:5], *[1.0] * 7, *work[12:]]
+
+
+@pytest.mark.parametrize(
+    ("work", "reports"),
+    [
+        (few_giants(5, 10.0, 7, 2.0), hidden_twelve),
+        (few_giants(5, 50.0, 7, 4.5), hidden_twelve),
+        (few_giants(2, 20.0, 0, 1.0), all_but(2, 1.2)),
+        (few_giants(5, 50.0, 0, 1.0), all_but(5, 2.1)),
+        (few_giants(1, 240.0, 0, 1.0), all_but(1, 2.0)),
+    ],
+)
+def test_a_few_long_turns_hide_nothing_in_ratios_of_rounds(
+    work: Work, reports: Work, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They take most of the time, so that a false time of the others is a small part of it."""
+    monkeypatch.setattr(Analysis, "_estimator", lambda *_: rounds.by_round)
+    found = by_turn(tmp_path / "run", work=work, reports=reports)
+    assert found.status is Status.UNPROVEN
+    assert "host-time" in {one.code for one in found.doubts if one.blocks}
+
+
+@pytest.mark.parametrize("estimator", [rounds.by_fastest, rounds.by_round])
+@pytest.mark.parametrize(
+    "lie",
+    [(1.0, 0.66, 0.36), (1.4, 0.64, 0.53), (1.5, 0.63, 0.6), (1.6, 0.63, 0.6)],
+    ids=lambda lie: f"{lie[0]} times as long",
+)
+def test_late_answers_for_two_of_three_turns_of_one_loop_hide_nothing(
+    lie: tuple[float, float, float],
+    estimator: rounds.Estimator,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    factor, part, late = lie
+    monkeypatch.setattr(Analysis, "_estimator", lambda *_: estimator)
+    found = by_turn(
+        tmp_path / "run",
+        work=lambda usual: [factor * one for one in usual],
+        reports=lambda work: [part * one for one in work],
+        late=late,
+    )
+    assert found.status is Status.UNPROVEN
+    assert "host-time" in {one.code for one in found.doubts if one.blocks}

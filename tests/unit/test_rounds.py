@@ -76,7 +76,7 @@ def test_samples_have_the_number_of_their_session_and_the_usual_metrics(runner: 
     assert {sample.session for sample in mine} == {1}
     assert {sample.metric for sample in mine} == {
         *("time", "warmup", "span.guest", "span.host", "dispatch", "turns", "fastest-turns"),
-        *("median-turn", "bounded-turns", "one-loop-turn", "median-one-loop-turn"),
+        *("trimmed-turn", "bounded-turns", "one-loop-turn", "median-one-loop-turn"),
         "fact.io.cached_percent",
     }
 

@@ -206,8 +206,11 @@ class GvisorTarget:
                 # runsc, the sentry and the gofer execute the same file, and all have the folder of
                 # the state as an argument.
                 mark = f"--root={instance / _STATE}"
-                removed += processes.sweep_marked(mark, self._programs(), "gvisor process")
-                removed.append(ownership.removed_folder(instance))
+                ended = processes.sweep_marked(mark, self._programs(), "gvisor process")
+                removed += ended
+                # The folder is what a process that stays is found by next time.
+                if not any(one.failure for one in ended):
+                    removed.append(ownership.removed_folder(instance))
         return removed
 
 
