@@ -186,17 +186,31 @@ class Turns:
 
     @property
     def way_share(self) -> float:
-        """The share of the host's time that the way of requests and answers takes; infinite where
-        it is unknown.
+        """The share of a turn that the way of requests and answers takes, by the host's times;
+        infinite where it is unknown.
         """
         if self.rest is None:
             return math.inf
-        return (self.count * self._usual_rest - self.untimed) / self.seen
+        return (self._usual_rest - self._untimed_pass) / self._short
+
+    @property
+    def _short(self) -> float:
+        """The host's time of a turn that counts: of one of the fastest, where that is known.
+
+        A target is free to make a few turns long. Of all turns the way is then a small share, and a
+        large one of those that count.
+        """
+        return self.seen / self.count if self.fastest is None else self.fastest
+
+    @property
+    def _untimed_pass(self) -> float:
+        """The untimed pass before such a turn, which is a part of its rest."""
+        return self.untimed / self.reported * max(self._short - self._usual_rest, 0.0)
 
     @property
     def longest_rest(self) -> float:
         """What the rest of a turn would be with the longest way."""
-        return (self.untimed + LONGEST_WAY * self.seen) / self.count
+        return self._untimed_pass + LONGEST_WAY * self._short
 
     @property
     def work(self) -> float:

@@ -60,14 +60,15 @@ def first_postponed(tell: Callable[[], None]) -> Iterator[None]:
         for number, handler in before.items():
             signal.signal(number, handler)
 
-    def note(number: int, frame: FrameType | None) -> None:
+    def note(number: int, _frame: FrameType | None) -> None:
         restore()
         # Another signal may have arrived since this function began.
         if telling.ident is None:
             telling.start()
-        # A handler may prepare for the next signal, as that of a terminal that is closed does.
+        # A handler may prepare for the next signal, as that of a terminal that is closed does. It
+        # gets no frame: in an import it would send the signal again, which is then the next one.
         with contextlib.suppress(KeyboardInterrupt):
-            before[number](number, frame)
+            before[number](number, None)
 
     try:
         for number in _FROM_USERS:

@@ -345,13 +345,13 @@ def by_turn(
     varies: float = 0.2,
     interrupted: tuple[float, float] = (0.0, 0.0),
     stall: float = 0.5,
-    late: float = 0.0,
+    late: Sequence[float] = (0.0, 0.0, 0.0),
     is_older: bool = False,
 ) -> Verdict:
     """Return the verdict on a target which works and reports so; native's turns take 1 and are
     reported so. Each answer of the target takes `way`, which `varies` on the log scale, and so many
-    turns of both are `interrupted` for about the time of a `stall`. Two of three of its
-    answers for one loop are `late`.
+    turns of both are `interrupted` for about the time of a `stall`. Its answers for one loop
+    are `late` by so much.
     """
 
     def turns(rng: random.Random, target: str) -> tuple[list[float], list[float], list[float]]:
@@ -363,7 +363,7 @@ def by_turn(
             stalled[number] += stall * rng.uniform(0.5, 1.5)
         middle, spread = (way, varies) if mine else (0.01, 0.2)
         ways = [rng.lognormvariate(math.log(middle), spread) for _ in range(28)]
-        ways[1:3] = [one + late * mine for one in ways[1:3]]
+        ways[:3] = [one + more * mine for one, more in zip(ways[:3], late, strict=True)]
         return reports(stalled) if mine else stalled, stalled, ways
 
     made = ByTurn(ratios={("box", SIEVE): 1.0}, turns=turns, pilot=False, is_older=is_older)
@@ -501,7 +501,37 @@ def test_late_answers_for_two_of_three_turns_of_one_loop_hide_nothing(
         tmp_path / "run",
         work=lambda usual: [factor * one for one in usual],
         reports=lambda work: [part * one for one in work],
-        late=late,
+        late=(0.0, late, late),
+    )
+    assert found.status is Status.UNPROVEN
+    assert "host-time" in {one.code for one in found.doubts if one.blocks}
+
+
+@pytest.mark.parametrize(
+    ("estimator", "giants", "lie"),
+    [
+        (rounds.by_round, (5, 500.0), (5.0, 1.0, 4.0)),
+        (rounds.by_round, (1, 240.0), (2.0, 1.0, 1.0)),
+        (rounds.by_round, (5, 50.0), (1.5, 0.94, 0.58)),
+        (rounds.by_fastest, (20, 50.0), (5.0, 1.0, 4.0)),
+        (rounds.by_fastest, (20, 50.0), (1.3, 0.9, 0.42)),
+        (rounds.by_fastest, (20, 3.0), (2.0, 1.0, 1.0)),
+    ],
+)
+def test_a_few_long_turns_make_no_late_answer_short(
+    estimator: rounds.Estimator,
+    giants: tuple[int, float],
+    lie: tuple[float, float, float],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (size, times), (factor, reported, late) = giants, lie
+    monkeypatch.setattr(Analysis, "_estimator", lambda *_: estimator)
+    found = by_turn(
+        tmp_path / "run",
+        work=few_giants(size, times, 25 - size, factor),
+        reports=lambda work: [*work[:size], *[reported] * (25 - size)],
+        late=[late] * 3,
     )
     assert found.status is Status.UNPROVEN
     assert "host-time" in {one.code for one in found.doubts if one.blocks}
