@@ -221,3 +221,102 @@ def test_what_libraries_say_controls_no_terminal_and_has_no_secrets(here: Path) 
     assert "hunter22" not in shown
     assert "\x1b" not in shown
     assert "\n::" not in shown
+
+
+# ---- interruptions of imports --------------------------------------------------------------------
+
+IMPORTS = """
+import sys, time
+from isobench.cli import _interruptions
+_interruptions.handle()
+sys.path.insert(0, sys.argv[2])
+try:
+    import slow
+    time.sleep(10)
+except KeyboardInterrupt:
+    print("interrupted", "slow" in sys.modules)
+"""
+REPORTS = """
+import sys
+from isobench.cli import _interruptions
+from isobench.plugins import signals
+_interruptions.handle()
+sys.path.insert(0, sys.argv[2])
+with signals.first_postponed(lambda: print("noted", flush=True)):
+    import slow
+    print("reported", flush=True)
+"""
+SLOW = """
+import os, signal, sys, time
+os.kill(os.getpid(), getattr(signal, sys.argv[1]))
+until = time.monotonic() + {seconds}
+while time.monotonic() < until:
+    time.sleep(0.01)
+"""
+
+
+def importing(program: str, folder: Path, number: str, *, seconds: float) -> str:
+    """Return the output of a program that gets a signal while it imports a module."""
+    (folder / "slow.py").write_text(SLOW.format(seconds=seconds))
+    done = subprocess.run(
+        [sys.executable, "-c", program, number, str(folder)],
+        capture_output=True, text=True, check=True, timeout=60,
+    )  # fmt: skip
+    return done.stdout
+
+
+@pytest.mark.parametrize("number", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_an_interruption_waits_until_an_import_has_ended(number: str, tmp_path: Path) -> None:
+    """Modules in C take it for another error, or crash later with half of what they need."""
+    assert importing(IMPORTS, tmp_path, number, seconds=0.3) == "interrupted True\n"
+
+
+def test_an_import_without_end_is_interrupted(tmp_path: Path) -> None:
+    assert importing(IMPORTS, tmp_path, "SIGINT", seconds=600) == "interrupted False\n"
+
+
+@pytest.mark.parametrize("number", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_an_interruption_of_an_import_of_a_report_is_one(number: str, tmp_path: Path) -> None:
+    assert {*importing(REPORTS, tmp_path, number, seconds=0.3).split()} == {"noted", "reported"}
+
+
+AT_EACH_CALL = """
+import os, signal, sys
+from isobench.cli import _interruptions
+
+for number in range(1, 600, 7):
+    child = os.fork()
+    if child == 0:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        _interruptions.handle()
+        calls = 0
+
+        def count(frame, event, argument):
+            global calls
+            calls += event == "call"
+            if calls == number:
+                sys.setprofile(None)
+                signal.raise_signal(signal.SIGINT)
+
+        sys.setprofile(count)
+        try:
+            import msgspec
+            msgspec.json.decode(b'{"a":"b"}', type=dict[str, str])
+            signal.sigtimedwait([signal.SIGUSR1], 10)
+        except KeyboardInterrupt:
+            os._exit(130)
+        os._exit(1)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+def test_an_interruption_at_any_moment_of_an_import_is_one() -> None:
+    """msgspec lost it while it imported datetime, and then crashed."""
+    done = subprocess.run(
+        [sys.executable, "-c", AT_EACH_CALL],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    assert {*done.stdout.split()} == {"130"}
