@@ -3,12 +3,13 @@
     python tests/faults/kills.py --kills 1000 --beside 4 --out kills.jsonl
     python tests/faults/kills.py --table kills.jsonl
 
-Each time a command begins: a short run of one to three targets, or one that looks for targets. At
-a random moment it gets a signal: SIGINT, SIGTERM, SIGHUP (sometimes twice) or SIGKILL. After the
-first three it must have removed everything when it ends. After SIGKILL the next start does so, here
-`isobench clean --stale`. Then what is left of it is counted (processes, containers, cgroups,
-folders, mounts), and what looks like isobench's and is not must still be there. The results of a
-killed run must be readable up to its last complete line.
+Each time a command begins: a short run of one to three targets, one that looks for targets, or one
+of a history or a report of an example. At a random moment it gets a signal: SIGINT, SIGTERM, SIGHUP
+(sometimes twice) or SIGKILL. After the first three it must have removed everything when it ends.
+After SIGKILL the next start does so, here `isobench clean --stale`. Then what is left of it is
+counted (processes, containers, cgroups, folders, mounts), and what looks like isobench's and is not
+must still be there. The results of a killed run must be readable up to its last complete line, and
+so must a history.
 
 With --beside several commands run at a time, so that each is killed and cleaned up among others
 that live. One line of the file is one kill. A second call goes on where the first ended. Needs
@@ -44,7 +45,12 @@ TARGETS: Final = (
 WORKLOADS: Final = ("cpu.sieve", "syscall.getppid", "io.metadata", "startup.cold", "startup.exec")
 SIGNALS: Final = ("SIGINT", "SIGTERM", "SIGHUP", "SIGKILL")
 LONGEST: Final = 40.0
-"""Seconds after which a command has got its signal."""
+"""Seconds after which a run has got its signal."""
+LONGEST_OF_OTHERS: Final = 4.0
+"""The same of a command that measures nothing."""
+EXAMPLES: Final = Path(__file__).parents[2] / "reports" / "examples"
+ISOBENCH: Final = (sys.executable, "-m", "isobench")
+CRASHES: Final = (-signal.SIGABRT, -signal.SIGSEGV, -signal.SIGBUS)
 PATIENCE: Final = 120.0
 """Seconds within which a command must have ended after its signal."""
 SETTLING: Final = 10.0
@@ -187,16 +193,33 @@ class LookAlikes:
 
 
 def command(rng: random.Random, folder: Path) -> list[str]:
-    """Return a random command."""
-    isobench = [sys.executable, "-m", "isobench"]
-    if rng.random() < 0.15:
-        return [*isobench, rng.choice(["targets", "doctor"])]
+    """Return a random command, which writes to a folder or beside it."""
+    kind = rng.random()
+    if kind < 0.1:
+        return [*ISOBENCH, rng.choice(["targets", "doctor"])]
+    if kind < 0.25:
+        return of_history(rng, folder.with_name("store"))
     targets = rng.sample(TARGETS, rng.randint(1, 3))
     workloads = rng.sample(WORKLOADS, rng.randint(1, 2))
     return [
-        *(*isobench, "run", "--targets", ",".join(targets), "--workloads", ",".join(workloads)),
+        *(*ISOBENCH, "run", "--targets", ",".join(targets), "--workloads", ",".join(workloads)),
         *("--budget", "40s", "--quiet", "--output", str(folder)),
     ]
+
+
+def of_history(rng: random.Random, store: Path) -> list[str]:
+    """Return a random command of a history that has a run, or a report of an example."""
+    first, *others = sorted(str(found.parent) for found in EXAMPLES.glob("*/plan.json"))
+    history, at = [*ISOBENCH, "history"], ("--store", str(store))
+    output(*history, "add", first, *at)
+    return rng.choice(
+        [
+            [*history, "add", *others, *at],
+            [*history, "list", *at],
+            [*history, "export", str(store.with_name("rows.jsonl")), *at],
+            [*ISOBENCH, "report", first, "--output", str(store.with_name("page"))],
+        ]
+    )
 
 
 def kill(number: int, seed: int, look_alikes: LookAlikes) -> dict[str, Any]:
@@ -205,7 +228,8 @@ def kill(number: int, seed: int, look_alikes: LookAlikes) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix=f"{FOREIGN}-") as place:
         folder = Path(place) / "run"
         argv = command(rng, folder)
-        name, after = rng.choice(SIGNALS), rng.uniform(0.2, LONGEST)
+        longest = LONGEST if "run" in argv else LONGEST_OF_OTHERS
+        name, after = rng.choice(SIGNALS), rng.uniform(0.2, longest)
         twice = name != "SIGKILL" and rng.random() < 0.3
         line: dict[str, Any] = {"number": number, "argv": argv[3:], "signal": name, "twice": twice}
         process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
@@ -226,16 +250,16 @@ def kill(number: int, seed: int, look_alikes: LookAlikes) -> dict[str, Any]:
             _, errors = process.communicate()
             line["hung"] = True
         line["code"] = process.returncode
-        line["traceback"] = b"Traceback" in errors
+        line["traceback"] = b"Traceback" in errors or process.returncode in CRASHES
         if line["traceback"]:
             line["errors"] = errors.decode(errors="replace")[-MOST_ERRORS:]
         if name == "SIGKILL":
             # What the dead process has started ends a moment after it.
             time.sleep(0.5)
-            output(sys.executable, "-m", "isobench", "clean", "--stale")
+            output(*ISOBENCH, "clean", "--stale")
         line["left"] = settled(tree, dead_as(process.pid))
         line["gone"] = look_alikes.missing()
-        line["unreadable"] = unreadable(folder)
+        line["unreadable"] = unreadable(folder) or unreadable_store(folder.with_name("store"))
     return line
 
 
@@ -268,11 +292,18 @@ def unreadable(folder: Path) -> str:
             json.loads(line)
         except ValueError as error:
             return f"line {number}: {error}"
-    done = subprocess.run(
-        [sys.executable, "-m", "isobench", "report", str(folder), "--quiet"],
-        capture_output=True, text=True, check=False, timeout=120,
-    )  # fmt: skip
+    argv = [*ISOBENCH, "report", str(folder), "--quiet"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=120)
     return done.stderr[-500:] if "Traceback" in done.stderr else ""
+
+
+def unreadable_store(store: Path) -> str:
+    """Return why a history has lost its first run; empty: it has not, or there is none."""
+    if not store.exists():
+        return ""
+    argv = [*ISOBENCH, "history", "list", "--store", str(store)]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=120)
+    return "" if done.returncode == 0 else f"{done.returncode}: {done.stderr[-500:]}"
 
 
 def is_bad(line: dict[str, Any]) -> bool:
