@@ -265,15 +265,17 @@ class Frames:
         )
         if share is None or ratio is None or whole is None:
             return None
-        least, most = _host_bounds(compared, ratio.interval, by_fastest=by_fastest)
         is_known = host_time.is_known(pairs)
+        if is_known:
+            least, most = _host_bounds(compared, ratio.interval, by_fastest=by_fastest)
+        else:
+            least, most = _least_possible(compared, by_fastest=by_fastest), math.inf
         ways = [host_time.way(side) for side in zip(*pairs, strict=True)]
         return host_time.HostCheck(
             share=share.ratio,
             share_upper=share.interval.high,
-            ratio_upper=most,
-            least=least if is_known else 0.0,
-            most=most if is_known else math.inf,
+            least=least,
+            most=most,
             way=max(filter(math.isfinite, ways), default=math.inf),
             whole=whole.ratio,
             whole_lower=whole.interval.low,
@@ -403,17 +405,37 @@ def _host_bounds(
     out, the host's is of turns without them. Interruptions bring the ratio of all closer to 1, and
     ways that vary add to it; a few turns that stand out make it as large as a target likes.
     """
-    work = operator.attrgetter("fastest_work" if by_fastest else "trimmed_work")
-    ratios = host_time.ratios(pairs, work)
-    found = ratios and stats.estimate(np.log(ratios), level=host_time.LEVEL)
-    if not found:
+    like = _of_turns(pairs, "fastest_work" if by_fastest else "trimmed_work")
+    if like is None:
         return of_all.ends
-    like = found.interval
     # That the other turns take as long as the payload reports is known from the share, where each
     # turn is bounded. Otherwise their ratio counts as well.
     if any(turns.bounded is None for pair in pairs for turns in pair):
         return max(of_all.low, like.low), max(of_all.high, like.high)
     return like.ends
+
+
+def _least_possible(
+    pairs: Collection[tuple[host_time.Turns, host_time.Turns]], *, by_fastest: bool
+) -> float:
+    """Return the smallest ratio of the work that is possible where the way of requests and answers
+    is long or unknown; 0 where the turns that count are not known.
+
+    Of these a payload may hide as much behind the way as of all: long turns hide nothing of them.
+    """
+    turns = "fastest" if by_fastest else "trimmed"
+    parts = {f"{turns}_work": host_time.LEAST_SEEN, turns: host_time.LEAST_OF_ALL}
+    found = [(part, _of_turns(pairs, name)) for name, part in parts.items()]
+    return max((part * like.low for part, like in found if like is not None), default=0.0)
+
+
+def _of_turns(
+    pairs: Collection[tuple[host_time.Turns, host_time.Turns]], name: str
+) -> Interval | None:
+    """Return the interval of the ratio of a time of turns; None: it is not known in all blocks."""
+    ratios = host_time.ratios(pairs, operator.attrgetter(name))
+    found = ratios and stats.estimate(np.log(ratios), level=host_time.LEVEL)
+    return found.interval if found else None
 
 
 def hiding_blocks(own: NDArray[np.float64], other: NDArray[np.float64]) -> int:

@@ -1,5 +1,6 @@
 """Makes doubts from facts and patterns that make a number less certain. Pure."""
 
+import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Final
 
@@ -8,7 +9,7 @@ from isobench.evidence.clock import ClockCheck
 from isobench.evidence.host import MEMORY_FILESYSTEMS, filesystem_name
 from isobench.evidence.host_time import LEAST_SEEN, HostCheck
 from isobench.model import BlockHealth, Doubt, Fact, Interval, Status
-from isobench.model.wording import interval_text
+from isobench.model.wording import interval_text, ratio_text
 
 CACHED_PERCENT: Final = 5
 """The share of a file that may be in the page cache for a reading of it to count as I/O."""
@@ -205,7 +206,9 @@ def of_unseen_speed(
     what it is compared with.
     """
     if found.excludes(status, interval, margin):
-        bounds = interval_text((found.least, found.most))
+        is_open = math.isinf(found.most)
+        known = (found.least, found.most)
+        bounds = f"at least {ratio_text(found.least)}" if is_open else interval_text(known)
         return _of_host(
             f"the host saw {bounds} times the time of {than}'s work: the payload reports otherwise",
             "find out which of its turns take longer or shorter than its payload reports",

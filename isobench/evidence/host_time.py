@@ -72,11 +72,10 @@ class HostCheck:
     """The part of the work that the payload reports, compared with native (1: all)."""
     share_upper: float
     """The upper bound of the share."""
-    ratio_upper: float
-    """The upper bound of the ratio of the work that the host saw to native's."""
     least: float
-    """The smallest ratio that the host's clock does not exclude; 0 where its time says nothing. Of
-    several workloads it is the mean of theirs.
+    """The smallest ratio that the host's clock does not exclude; 0 where its time says nothing.
+    Where the way is not known, or not short, what may be hidden behind it is left out. Of several
+    workloads it is the mean of theirs.
     """
     most: float
     """The largest one: the upper bound; infinite where the host's time says nothing."""
@@ -142,7 +141,7 @@ class HostCheck:
     @property
     def is_faster(self) -> bool:
         """Whether the host, too, saw that the target is faster than native."""
-        return self.is_known and self.ratio_upper < 1 and not self.is_hidden
+        return self.is_known and self.most < 1 and not self.is_hidden
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -280,12 +279,12 @@ def fastest_count(turns: int) -> int:
 
 
 def ratios(
-    pairs: Collection[tuple[Turns, Turns]], work: Callable[[Turns], float | None]
+    pairs: Collection[tuple[Turns, Turns]], time: Callable[[Turns], float | None]
 ) -> list[float] | None:
-    """Return the ratio of the work of some turns, as the host saw it, to that of the reference, by
+    """Return the ratio of a time of some turns, as the host saw it, to that of the reference, by
     block; None: these turns are not known in all blocks.
     """
-    both = [(work(one), work(other)) for one, other in pairs]
+    both = [(time(one), time(other)) for one, other in pairs]
     known = [one / other for one, other in both if one is not None and other is not None]
     return known if len(known) == len(both) else None
 

@@ -516,6 +516,11 @@ def test_late_answers_for_two_of_three_turns_of_one_loop_hide_nothing(
         (rounds.by_fastest, (20, 50.0), (5.0, 1.0, 4.0)),
         (rounds.by_fastest, (20, 50.0), (1.3, 0.9, 0.42)),
         (rounds.by_fastest, (20, 3.0), (2.0, 1.0, 1.0)),
+        # The way takes a fifth to a third of a turn that counts.
+        (rounds.by_round, (5, 50.0), (3.0, 1.0, 0.84)),
+        (rounds.by_round, (5, 500.0), (20.0, 1.0, 5.6)),
+        (rounds.by_fastest, (20, 10.0), (3.0, 1.0, 0.84)),
+        (rounds.by_fastest, (20, 50.0), (20.0, 1.0, 5.6)),
     ],
 )
 def test_a_few_long_turns_make_no_late_answer_short(

@@ -180,7 +180,6 @@ def test_no_verdict_contradicts_what_the_host_saw(
     host = HostCheck(
         share=1.0,
         share_upper=1.05,
-        ratio_upper=most,
         least=least if is_known else 0.0,
         most=most if is_known else math.inf,
         way=0.05,
