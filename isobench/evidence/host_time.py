@@ -190,26 +190,29 @@ class Turns:
         """
         if self.rest is None:
             return math.inf
-        return (self._usual_rest - self._untimed_pass) / self._short
+        return max(self._way(turn, rest) / turn for turn, rest in self._like)
 
     @property
-    def _short(self) -> float:
-        """The host's time of a turn that counts: of one of the fastest, where that is known.
+    def _like(self) -> list[tuple[float, float]]:
+        """Turns that count, with the rest of such turns: the fastest with the shortest, trimmed
+        ones with the median.
 
         A target is free to make a few turns long. Of all turns the way is then a small share, and a
         large one of those that count.
         """
-        return self.seen / self.count if self.fastest is None else self.fastest
+        pairs = ((self.fastest, self.rest), (self.trimmed, self.median_rest))
+        known = [(turn, rest) for turn, rest in pairs if turn is not None and rest is not None]
+        # Older runs have the shortest rest alone.
+        return known if len(known) == len(pairs) else [(self.seen / self.count, self.rest or 0.0)]
 
-    @property
-    def _untimed_pass(self) -> float:
-        """The untimed pass before such a turn, which is a part of its rest."""
-        return self.untimed / self.reported * max(self._short - self._usual_rest, 0.0)
+    def _way(self, turn: float, rest: float) -> float:
+        """Return the way of such a turn: its rest without the untimed pass."""
+        return rest - self.untimed / self.reported * max(turn - rest, 0.0)
 
     @property
     def longest_rest(self) -> float:
         """What the rest of a turn would be with the longest way."""
-        return self._untimed_pass + LONGEST_WAY * self._short
+        return max(rest - self._way(turn, rest) + LONGEST_WAY * turn for turn, rest in self._like)
 
     @property
     def work(self) -> float:
