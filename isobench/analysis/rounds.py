@@ -11,14 +11,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from isobench.evidence.host_time import TRIM, fastest_count
+from isobench.evidence.host_time import FEWEST, fastest_count, trimmed_mean
 from isobench.model.plan import is_partner, partner
 from isobench.model.units import TargetName
 
 _BITS: Final = 32
 """Of the number of a round; that of its block stands above."""
-_FEWEST: Final = 5
-"""Of fewer rounds the median of log(target / native) counts."""
 
 Floats = NDArray[np.float64]
 Estimator = Callable[[Floats, Floats], float]
@@ -33,11 +31,7 @@ def by_round(target: Floats, native: Floats) -> float:
     What the machine does for longer than a round cancels out in each of them; interruptions of
     either side are trimmed.
     """
-    ordered = np.sort(target - native)
-    if ordered.size < _FEWEST:
-        return float(np.median(ordered))
-    cut = int(TRIM * ordered.size)
-    return float(ordered[cut : ordered.size - cut].mean())
+    return trimmed_mean((target - native).tolist())
 
 
 def by_fastest(target: Floats, native: Floats) -> float:
@@ -104,7 +98,7 @@ def error(
     _, begins, at, counts = np.unique(
         both.blocks, return_index=True, return_inverse=True, return_counts=True
     )
-    many = counts[at] >= 2 * _FEWEST
+    many = counts[at] >= 2 * FEWEST
     if not many.any():
         return None
     is_odd = (np.arange(at.size) - begins[at]) % 2 == 1

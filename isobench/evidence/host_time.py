@@ -33,7 +33,7 @@ FASTEST: Final = 0.2
 """The share of turns, the fastest of a target, that count where interruptions only add time."""
 TRIM: Final = 0.2
 """The share of turns, or of rounds, that is left out at each end where the rest of them count."""
-_FEWEST: Final = 5
+FEWEST: Final = 5
 """Of fewer the median counts."""
 LONG_WAY: Final = 0.2
 """Where the lines of requests and answers take a larger share of the host's time, that time says
@@ -270,7 +270,7 @@ def trimmed_mean(values: Iterable[float]) -> float:
     median. statistics.StatisticsError: there are none.
     """
     ordered = sorted(values)
-    if len(ordered) < _FEWEST:
+    if len(ordered) < FEWEST:
         return statistics.median(ordered)
     cut = int(TRIM * len(ordered))
     return statistics.fmean(ordered[cut : len(ordered) - cut])
@@ -311,19 +311,22 @@ def evened(turns: Sequence[Turns]) -> list[Turns]:
     is left of their turns, and they would hide what all the others show. So the rest of a block is
     at most that of the middle block, or one with the longest way.
     """
-    rests, medians = [one.rest for one in turns], [one.median_rest for one in turns]
+    middle, middle_median = (
+        statistics.median([rest for rest in rests if rest is not None] or [0.0])
+        for rests in ([one.rest for one in turns], [one.median_rest for one in turns])
+    )
     return [
-        replace(one, rest=_at_most(one, rest, rests), median_rest=_at_most(one, median, medians))
-        for one, rest, median in zip(turns, rests, medians, strict=True)
+        replace(
+            one,
+            rest=_at_most(one.rest, max(middle, one.longest_rest)),
+            median_rest=_at_most(one.median_rest, max(middle_median, one.longest_rest)),
+        )
+        for one in turns
     ]
 
 
-def _at_most(turns: Turns, rest: float | None, rests: Sequence[float | None]) -> float | None:
-    """Return the rest of a block such that it does not stand out among these."""
-    if rest is None:
-        return None
-    middle = statistics.median(one for one in rests if one is not None)
-    return min(rest, max(middle, turns.longest_rest))
+def _at_most(rest: float | None, most: float) -> float | None:
+    return None if rest is None else min(rest, most)
 
 
 def of_all(pairs: Collection[tuple[Turns, Turns]]) -> float:

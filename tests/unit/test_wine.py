@@ -88,6 +88,7 @@ def test_a_loader_without_a_version_is_no_wine(tmp_path: Path) -> None:
     assert isinstance(target.probe(), Unavailable)
 
 
+@pytest.mark.usefixtures("x86")
 def test_without_wine_the_hint_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     monkeypatch.setattr(_wine, "_FOLDERS", ())

@@ -67,26 +67,26 @@ def sweep(alive: Callable[[str], bool]) -> list[Leftover]:
                     os.killpg(process.pid, signal.SIGKILL)
                 else:
                     process.kill()
-    return _killed(found, "process")
+    return _leftovers(found, _remaining(found), "process")
 
 
-def _killed(found: Sequence[psutil.Process], what: str) -> list[Leftover]:
-    """Wait for processes that were killed, and return them; `what` they are."""
+def _remaining(killed: Sequence[psutil.Process]) -> list[psutil.Process]:
+    """Wait for processes that were killed; return those that stay."""
     # Children are not reaped: see `end_all`.
     limit = time.monotonic() + _SWEEP_SECONDS
-    while (left := [one for one in found if _still_runs(one)]) and time.monotonic() < limit:
+    while (left := [*filter(_runs, killed)]) and time.monotonic() < limit:
         time.sleep(_PAUSE)
+    return left
+
+
+def _leftovers(
+    killed: Sequence[psutil.Process], left: Collection[psutil.Process], what: str
+) -> list[Leftover]:
+    """Return processes that were killed, of which some are `left`; `what` they are."""
     return [
         Leftover(what=f"{what} {one.pid}", failure="it does not end" if one in left else "")
-        for one in found
+        for one in killed
     ]
-
-
-def _still_runs(process: psutil.Process) -> bool:
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.Error:
-        return False
 
 
 def end_all(variable: str, value: str) -> list[int]:
@@ -127,10 +127,7 @@ def sweep_marked(mark: str, programs: Collection[str], what: str) -> list[Leftov
             ):
                 found += [process, *process.children(recursive=True)]
     found = [*dict.fromkeys(found)]
-    for process in found:
-        with contextlib.suppress(psutil.Error):
-            process.kill()
-    return _killed(found, what)
+    return _leftovers(found, _kill_all(found), what)
 
 
 def _is_own(process: psutil.Process) -> bool:
