@@ -381,7 +381,23 @@ def _earlier(name: str | None) -> "Run | None":
         raise UsageError(
             f"{earlier.path} ended before it had a plan", hint="begin a new run: isobench run"
         )
+    _refuse_lost_evidence(earlier)
     return earlier
+
+
+def _refuse_lost_evidence(earlier: "Run") -> None:
+    """Refuse a run that has numbers of a target and no evidence of it: what a further part sees
+    shows nothing of its earlier blocks. UsageError: it is one.
+    """
+    from isobench.model.plan import actual
+
+    for name in dict.fromkeys(map(actual, earlier.samples["target"].unique())):
+        fault = earlier.evidence_fault(name)
+        if fault:
+            raise UsageError(
+                f"{earlier.path} cannot be resumed: {fault}, and {name} was measured",
+                hint="use the whole folder of the run, or measure again: isobench run",
+            )
 
 
 def _resumed(run_options: "RunOptions", earlier: "Run", options: Mapping[str, Any]) -> "RunOptions":

@@ -48,6 +48,8 @@ _FIRST: Final = forms.Form.FIRST
 _HEALTH: Final = "state/blocks.jsonl"
 CONFIRMATION: Final = "confirm"
 """How folders are called, in that of a run, of the runs that confirm it."""
+MOST_CONFIRMATIONS: Final = 100
+"""isobench makes one for a command that confirms."""
 # Parts of run.json that are used and never printed: cleaning could change a command. Whoever uses
 # them checks them: `config.trust` and `claims.of_table`.
 _RAW: Final = frozenset({"config", "claims"})
@@ -195,10 +197,17 @@ def as_read_again(run: RunMetadata) -> RunMetadata:
 def confirmations(path: Path) -> list[str]:
     """Return the parts of a run that hold runs which confirm it.
 
-    UsageError: there is no run, or one of these cannot be read.
+    UsageError: there is no run, one of these cannot be read, or they are too many.
     """
     with _opened(path) as files:
-        return files.parts(CONFIRMATION)
+        found = files.parts(CONFIRMATION)
+    if len(found) > MOST_CONFIRMATIONS:
+        raise UsageError(
+            f"{path} has {len(found)} runs that confirm it: more than {MOST_CONFIRMATIONS}, the"
+            " most that are read",
+            hint=f"remove the folders {CONFIRMATION}-N that isobench has not made",
+        )
+    return found
 
 
 class Growing:

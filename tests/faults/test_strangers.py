@@ -522,6 +522,37 @@ def test_a_part_of_a_zip_has_a_plain_name(run: Path, tmp_path: Path) -> None:
     assert reader.confirmations(tmp_path / "x.zip") == []
 
 
+def test_a_run_that_has_lost_evidence_is_not_resumed(run: Path) -> None:
+    """The rest of a run would show nothing of its earlier blocks."""
+    before = (run / "records.jsonl").read_bytes()
+    whole = called("run", "-q", "--resume", run)
+    assert "state/" not in whole.stderr
+    (state,) = [path for path in run.glob("state/*-pre.json") if "native" not in path.name][:1]
+    state.unlink()
+    done = called("run", "-q", "--resume", run)
+    assert done.returncode == 2
+    assert f"cannot be resumed: state/{state.name} is missing" in done.stderr
+    assert (run / "records.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize("form", ["folder", "zip"])
+def test_the_runs_that_confirm_one_are_bounded(form: str, run: Path, tmp_path: Path) -> None:
+    """Each of them is read as a run of its own, and a zip may have ten thousand members."""
+    for number in range(reader.MOST_CONFIRMATIONS + 1):
+        (run / f"confirm-{number}").mkdir()
+        (run / f"confirm-{number}" / "run.json").write_text("{}")
+    path = run
+    if form == "zip":
+        path = tmp_path / "x.zip"
+        with zipfile.ZipFile(path, "w") as made:
+            for one in filter(Path.is_file, run.rglob("*")):
+                made.write(one, one.relative_to(run))
+    done = called("history", "add", path, "--store", tmp_path / "store")
+    assert done.returncode == 2
+    assert "has 101 runs that confirm it: more than 100" in done.stderr
+    assert len(done.stderr) < 1000
+
+
 def test_a_zip_of_two_runs_is_refused(run: Path, tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "x.zip", "w") as made:
         for name in ("a", "b"):
