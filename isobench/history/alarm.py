@@ -122,9 +122,16 @@ def confirm(
     searcher: search.Search = search.here,
 ) -> list[Finding]:
     """Return the findings after a further run. What it does not show again is inconclusive; a cell
-    that it has not measured stays as it was.
+    that it has not measured, or not in the same way, stays as it was.
     """
-    fresh = {key_of(row): row for row in again if counts(row)}
+    before = {key_of(one.row): one.row for one in findings}
+    fresh = {
+        key_of(row): row
+        for row in again
+        if counts(row)
+        and (first := before.get(key_of(row))) is not None
+        and is_measured_alike(row, first)
+    }
     base = _base([one.row for one in findings], past, searcher)
     # All cells take part, since the spread of the others counts too: measured again or not.
     rows = [fresh.get(key_of(one.row), one.row) for one in findings]

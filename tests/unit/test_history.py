@@ -1044,6 +1044,17 @@ def test_what_fresh_blocks_do_not_show_again_is_no_alarm() -> None:
     assert "1 inconclusive (1 of them looked changed, and fresh blocks did not show" in said
 
 
+@pytest.mark.parametrize("other", [{"program": "other"}, {"conditions": '{"schedule":"blocks"}'}])
+def test_what_was_measured_in_another_way_refutes_nothing(other: dict[str, str]) -> None:
+    past = [one for night in range(6) for one in cells(night, 1.2, seed=1, program="same")]
+    seen = beside.judged(cells(6, 1.5, seed=1, program="same"), past)
+    for ratio in (1.2, 1.5):
+        again = cells(6, ratio, seed=2, run="again", confirms="run-6", program="same")[:1]
+        again = [msgspec.structs.replace(one, **other) for one in again]
+        first = beside.confirmed(seen, again, past).findings[0]
+        assert (first.outcome, first.confirmed) == (Outcome.REGRESSION, None)
+
+
 def test_a_run_that_began_before_another_does_not_confirm_it() -> None:
     past = [one for night in range(6) for one in cells(night, 1.2, seed=1)]
     tonight = cells(6, 1.5, seed=1)
