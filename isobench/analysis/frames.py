@@ -422,18 +422,23 @@ def _least_possible(
     is long or unknown; 0 where the turns that count are not known.
 
     Of these a payload may hide as much behind the way as of all: long turns hide nothing of them.
+    Nothing shows that it makes its untimed passes, so native's turns count without them.
     """
     turns = "fastest" if by_fastest else "trimmed"
-    parts = {f"{turns}_work": host_time.LEAST_SEEN, turns: host_time.LEAST_OF_ALL}
-    found = [(part, _of_turns(pairs, name)) for name, part in parts.items()]
-    return max((part * like.low for part, like in found if like is not None), default=0.0)
+    whole = _of_turns(pairs, turns, f"{turns}_timed")
+    work = _of_turns(pairs, f"{turns}_work")
+    parts = ((host_time.LEAST_SEEN, work), (host_time.LEAST_OF_ALL, whole))
+    return max((part * like.low for part, like in parts if like is not None), default=0.0)
 
 
 def _of_turns(
-    pairs: Collection[tuple[host_time.Turns, host_time.Turns]], name: str
+    pairs: Collection[tuple[host_time.Turns, host_time.Turns]], name: str, of_reference: str = ""
 ) -> Interval | None:
-    """Return the interval of the ratio of a time of turns; None: it is not known in all blocks."""
-    ratios = host_time.ratios(pairs, operator.attrgetter(name))
+    """Return the interval of the ratio of a time of turns to that of the reference's; None: it is
+    not known in all blocks.
+    """
+    times = (operator.attrgetter(each) for each in (name, of_reference or name))
+    ratios = host_time.ratios(pairs, *times)
     found = ratios and stats.estimate(np.log(ratios), level=host_time.LEVEL)
     return found.interval if found else None
 

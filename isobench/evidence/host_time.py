@@ -49,8 +49,9 @@ where the way is unknown, because a turn has few loops, and counts as work.
 """
 LEAST_OF_ALL: Final = 0.6
 """Nor where the payload reports a smaller part than this of all the time of its turns in all
-blocks, compared with native: whatever it answers for one loop, and in whichever blocks it hides its
-work. A way that is not too long takes a third.
+blocks, compared with native without its untimed passes: whatever it answers for one loop, in
+whichever blocks it hides its work, and whether it makes such passes or not. They and a way of a
+quarter of a turn take four tenths; without such passes the way may take that much.
 """
 SEEN_OF_SLOWNESS: Final = 0.95
 """Nothing is slower where the host's time excludes this part of it, in logarithms. A rest of a turn
@@ -90,7 +91,9 @@ class HostCheck:
     whole_lower: float
     """The lower bound of this part."""
     of_all: float
-    """The part of all turns of all blocks that the payload reports, compared with native."""
+    """The part of all turns of all blocks that the payload reports, compared with native without
+    its untimed passes.
+    """
     hiding: int
     """The blocks in which the payload reports less than `LEAST_SEEN` of the work; 0 where these are
     few, or may be stalls of the machine.
@@ -179,6 +182,11 @@ class Turns:
         return self.reported if self.bounded is None else self.bounded
 
     @property
+    def _timed_part(self) -> float:
+        """The part of what the host saw that is no untimed pass, by the payload's own times."""
+        return 1.0 - self.untimed * self.credited / self.reported / self.seen
+
+    @property
     def _usual_rest(self) -> float:
         """What a usual turn takes without the work, as far as that is known."""
         return (self.rest if self.median_rest is None else self.median_rest) or 0.0
@@ -228,6 +236,21 @@ class Turns:
     def trimmed_work(self) -> float | None:
         """The host's time of a trimmed turn without the rest; None: unknown."""
         return None if self.trimmed is None else max(self.trimmed - self._usual_rest, 1.0)
+
+    @property
+    def fastest_timed(self) -> float | None:
+        """One of the fastest turns without its untimed pass; None: unknown."""
+        return None if self.fastest is None else self.fastest * self._timed_part
+
+    @property
+    def trimmed_timed(self) -> float | None:
+        """A trimmed turn without its untimed pass; None: unknown."""
+        return None if self.trimmed is None else self.trimmed * self._timed_part
+
+    @property
+    def timed(self) -> float:
+        """The host's time of all turns without the untimed passes."""
+        return self.seen * self._timed_part
 
     @property
     def share(self) -> float:
@@ -282,12 +305,14 @@ def fastest_count(turns: int) -> int:
 
 
 def ratios(
-    pairs: Collection[tuple[Turns, Turns]], time: Callable[[Turns], float | None]
+    pairs: Collection[tuple[Turns, Turns]],
+    time: Callable[[Turns], float | None],
+    of_reference: Callable[[Turns], float | None] | None = None,
 ) -> list[float] | None:
-    """Return the ratio of a time of some turns, as the host saw it, to that of the reference, by
-    block; None: these turns are not known in all blocks.
+    """Return the ratio of a time of some turns, as the host saw it, to that `of_reference` (the
+    same one unless it is given), by block; None: these turns are not known in all blocks.
     """
-    both = [(time(one), time(other)) for one, other in pairs]
+    both = [(time(one), (of_reference or time)(other)) for one, other in pairs]
     known = [one / other for one, other in both if one is not None and other is not None]
     return known if len(known) == len(both) else None
 
@@ -332,18 +357,14 @@ def _at_most(rest: float | None, most: float) -> float | None:
 def of_all(pairs: Collection[tuple[Turns, Turns]]) -> float:
     """Return the part of all turns of all blocks that a payload reports, compared with native's.
 
-    `pairs` are the turns of a cell and of native beside it. ValueError: there are none.
+    `pairs` are the turns of a cell and of native beside it. Nothing shows that a target makes its
+    untimed passes: of native's turns they are left out. ValueError: there are none.
     """
     if not pairs:
         message = "there are no turns"
         raise ValueError(message)
-    own, others = ([one[side] for one in pairs] for side in (0, 1))
-    return _reported(own) / _reported(others)
-
-
-def _reported(turns: Collection[Turns]) -> float:
-    """Return the part of what the host saw that a payload reports."""
-    return sum(one.credited for one in turns) / sum(one.seen for one in turns)
+    own = sum(one.credited for one, _ in pairs) / sum(one.seen for one, _ in pairs)
+    return own / (sum(one.credited for _, one in pairs) / sum(one.timed for _, one in pairs))
 
 
 def way(turns: Collection[Turns]) -> float:

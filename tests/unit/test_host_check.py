@@ -7,7 +7,7 @@ import math
 import random
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from isobench.model import (
     TRIMMED_TURN,
     TURNS,
     Clock,
+    Plan,
     Sample,
     Schedule,
     Status,
@@ -306,10 +307,17 @@ class ByTurn(Synthetic):
     turns: Callable[[random.Random, str], tuple[list[float], list[float], list[float]]]
     """Takes a target; returns what it reports of the turns of a block, what they really took, and
     the ways of requests and answers, with three more for turns of one loop; native's turns take 1.
+    The untimed pass is a part of what they took, and of the three.
     """
+    untimed_share: float = 0.0
     is_older: bool = False
     """Without what older versions did not record."""
     schedule: Schedule = Schedule.ROUNDS
+
+    def _plan(self) -> Plan:
+        plan = super()._plan()
+        work = [replace(one, untimed_share=self.untimed_share) for one in plan.work]
+        return replace(plan, work=tuple(work))
 
     def _samples(self) -> Iterable[Sample]:
         rng = random.Random(self.seed)  # noqa: S311 - figures to repeat, not a secret
@@ -346,12 +354,15 @@ def by_turn(
     interrupted: tuple[float, float] = (0.0, 0.0),
     stall: float = 0.5,
     late: Sequence[float] = (0.0, 0.0, 0.0),
+    untimed: float = 0.0,
+    leaves_out: bool = False,
     is_older: bool = False,
 ) -> Verdict:
     """Return the verdict on a target which works and reports so; native's turns take 1 and are
     reported so. Each answer of the target takes `way`, which `varies` on the log scale, and so many
     turns of both are `interrupted` for about the time of a `stall`. Its answers for one loop
-    are `late` by so much.
+    are `late` by so much. Each turn has an `untimed` pass of this share, which the target may leave
+    out but for turns of one loop.
     """
 
     def turns(rng: random.Random, target: str) -> tuple[list[float], list[float], list[float]]:
@@ -364,10 +375,19 @@ def by_turn(
         middle, spread = (way, varies) if mine else (0.01, 0.2)
         ways = [rng.lognormvariate(math.log(middle), spread) for _ in range(28)]
         ways[:3] = [one + more * mine for one, more in zip(ways[:3], late, strict=True)]
-        return reports(stalled) if mine else stalled, stalled, ways
+        passes = [untimed * one for one in done]
+        ways[:3] = [one + passes[0] for one in ways[:3]]
+        taken = [sum(pair) for pair in zip(stalled, passes, strict=True)]
+        took = stalled if mine and leaves_out else taken
+        return reports(stalled) if mine else stalled, took, ways
 
-    made = ByTurn(ratios={("box", SIEVE): 1.0}, turns=turns, pilot=False, is_older=is_older)
-    made = made.write(path)
+    made = ByTurn(
+        ratios={("box", SIEVE): 1.0},
+        turns=turns,
+        untimed_share=untimed,
+        pilot=False,
+        is_older=is_older,
+    ).write(path)
     return verdict_of(Analysis(reader.load(made)))
 
 
@@ -378,6 +398,10 @@ def by_turn(
         pytest.param({"way": 0.19, "varies": 0.5}, id="answers that vary"),
         pytest.param({"way": 0.27, "varies": 0.35}, id="slow answers"),
         pytest.param({"interrupted": (0.01, 0.1), "stall": 3.0}, id="more stalls than native's"),
+        pytest.param({"untimed": 0.25}, id="an untimed pass"),
+        pytest.param(
+            {"untimed": 0.25, "way": 0.3, "interrupted": (0.3, 0.3)}, id="slow and untimed"
+        ),
     ],
 )
 def test_an_honest_target_stays_near_native(
@@ -389,6 +413,38 @@ def test_an_honest_target_stays_near_native(
     monkeypatch.setattr(Analysis, "_estimator", lambda *_: estimator)
     found = by_turn(tmp_path / "run", **more)
     assert (found.status, [one for one in found.doubts if one.blocks]) == (Status.NEAR_NATIVE, [])
+
+
+@pytest.mark.parametrize("estimator", [rounds.by_fastest, rounds.by_round])
+@pytest.mark.parametrize(
+    ("untimed", "lie"),
+    [
+        (0.25, (2.1, 1.035, 0.42)),
+        (0.25, (1.9, 1.03, 0.37)),
+        (0.25, (1.8, 1.03, 0.33)),
+        (0.0, (1.8, 1.03, 0.62)),
+    ],
+)
+def test_a_pass_that_is_left_out_hides_nothing(
+    untimed: float,
+    lie: tuple[float, float, float],
+    estimator: rounds.Estimator,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Answers for one loop are late, as if they followed that pass."""
+    factor, reported, late = lie
+    monkeypatch.setattr(Analysis, "_estimator", lambda *_: estimator)
+    found = by_turn(
+        tmp_path / "run",
+        work=lambda usual: [factor * one for one in usual],
+        reports=lambda work: [reported / factor * one for one in work],
+        late=[late] * 3,
+        untimed=untimed,
+        leaves_out=True,
+    )
+    assert found.status is Status.UNPROVEN
+    assert "host-time" in {one.code for one in found.doubts if one.blocks}
 
 
 @pytest.mark.parametrize("is_older", [False, True])
