@@ -250,6 +250,31 @@ def test_a_module_is_compiled_once_and_copied_for_a_fresh_stage(
     assert used[0].is_relative_to(tmp_path / "first")
 
 
+def a_link(path: Path) -> None:
+    path.symlink_to("/etc/hostname")
+
+
+def far_too_long(path: Path) -> None:
+    with path.open("wb") as file:
+        file.truncate(wasm._LARGEST_MODULE + 1)
+
+
+@pytest.mark.parametrize("write", [a_link, far_too_long, Path.mkdir])
+def test_what_an_engine_writes_in_place_of_a_module_is_not_read(
+    write: Callable[[Path], None], engine: Path, tmp_path: Path, runs: Callable[[Run], Run]
+) -> None:
+    def run(argv: list[str], **_: object) -> Completed:
+        write(Path(argv[argv.index("-o") + 1]))
+        return done()
+
+    runs(run)
+    stage = staged(tmp_path / "stage")
+    with pytest.raises(SessionError, match="wasmtime compile"):
+        wasm.WasmTarget().launch(stage, Command(argv=("cpu.sieve",)), timeout=seconds(1))
+    assert not [path for path in (tmp_path / "stage/compiled").iterdir() if path.is_file()
+                and path.stat().st_size > wasm._LARGEST_MODULE]  # fmt: skip
+
+
 def test_another_engine_or_content_is_compiled_again(
     engine: Path, tmp_path: Path, runs: Callable[[Run], Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -565,7 +565,10 @@ class Link:
                     channel.shutdown_write()
                     channel.status_event.wait(_CLOSE_TIMEOUT)
             except _ssh.FAULTS as error:
-                raise SessionError(f"{self.to.alias}: SFTP: {self._why(error)}") from None
+                raise SessionError(
+                    f"{self.to.alias}: SFTP: {self._why(error)}",
+                    hint='its folder may be full or read-only: set another, directory = "/var/tmp"',
+                ) from None
 
 
 class Files:

@@ -17,6 +17,7 @@ import re
 import secrets
 import shlex
 import shutil
+import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,6 +58,8 @@ the package installs would start Python first.
 """
 _NO_CACHE: Final = ("-C", "cache=n")
 """wasmtime caches no machine code: a start must not use what an earlier one has compiled."""
+_LARGEST_MODULE: Final = 64 << 20
+"""Bytes of a compiled module: those of isobench's programs have less than a hundredth of it."""
 _OWN_FAILURES: Final = (1, 2)
 """wasmtime's exit codes if it cannot run a module, and for invalid arguments."""
 
@@ -332,8 +335,15 @@ class WasmTarget:
             timeout=seconds(120), env={},
         )
         # fmt: on
-        if done.exit_code != 0 or not target.is_file():
+        try:
+            made = target.lstat()
+        except OSError:
+            made = None
+        if done.exit_code != 0 or made is None or not stat.S_ISREG(made.st_mode):
             raise SessionError(f"wasmtime compile: {processes.last_line(done.stderr)}")
+        if made.st_size > _LARGEST_MODULE:
+            target.unlink()
+            raise SessionError(f"wasmtime compile: wrote a file of {made.st_size} bytes")
 
     def module(self, engine: _Engine, stage: Stage, program: str) -> Path:
         """Return the file that wasmtime runs; with `compile = "ahead"` it is compiled first.
