@@ -23,6 +23,7 @@ from typing import Final
 import psutil
 
 from isobench.model import Leftover
+from isobench.model.cleaning import cleaned
 from isobench.plugins import folders
 
 _PARTS: Final = 4
@@ -34,6 +35,8 @@ _FIRST_TIME: Final = "time:[4026531834]"
 _OWNER: Final = re.compile(
     r"isobench-(?P<machine>[0-9a-f]+)-(?P<pid>[0-9]{1,18})-(?P<started>[0-9]{1,18})", re.ASCII
 )
+
+_OCTAL: Final = re.compile(r"\\([0-7]{3})")
 
 
 def _text(path: str) -> str:
@@ -195,10 +198,27 @@ def sweep_folders(parent: Path, alive: Callable[[str], bool]) -> list[Leftover]:
 
 
 def removed_folder(folder: Path) -> Leftover:
-    """Remove a folder of a process that has died, and return it."""
+    """Remove a folder of a process that has died, and return it. What somebody has mounted in it
+    stays.
+    """
+    mounted = _mounted_in(folder)
+    if mounted:
+        shown = cleaned(mounted)
+        return Leftover(what=f"folder {folder}", failure=f"{shown} is mounted in it: umount it")
     shutil.rmtree(folder, ignore_errors=True)
     failure = "some of its files cannot be removed" if os.path.lexists(folder) else ""
     return Leftover(what=f"folder {folder}", failure=failure)
+
+
+def _mounted_in(folder: Path) -> str:
+    """Return a mount point in a folder; empty where there is none, or the system has no table."""
+    place = str(folder.resolve())
+    for line in _text("/proc/self/mountinfo").splitlines():
+        # proc_pid_mountinfo(5): the mount point is the fifth field, with blanks as \040.
+        point = _OCTAL.sub(lambda found: chr(int(found[1], 8)), line.split(" ")[4])
+        if point.startswith(f"{place}/"):
+            return point
+    return ""
 
 
 def remove_own(folder: Path) -> None:

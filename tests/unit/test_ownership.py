@@ -154,3 +154,32 @@ def test_another_time_namespace_is_another_machine(monkeypatch: pytest.MonkeyPat
     first = ownership._machine.__wrapped__()
     names["time"] = "time:[2]"
     assert ownership._machine.__wrapped__() != first
+
+
+REMOVES = """
+import pathlib, subprocess, sys
+from isobench.plugins import ownership
+
+folder, other = map(pathlib.Path, sys.argv[1:])
+place = folder / "a b"
+subprocess.run(["mount", "--bind", other, place], check=True)
+print(ownership.removed_folder(folder).failure)
+subprocess.run(["umount", place], check=True)
+print(ownership.removed_folder(folder).failure, folder.exists())
+"""
+
+
+def test_what_somebody_mounted_in_a_folder_is_not_removed(tmp_path: Path) -> None:
+    space = ["unshare", "--user", "--map-root-user", "--mount"]
+    if subprocess.run([*space, "true"], capture_output=True, check=False).returncode != 0:
+        pytest.skip("unshare can make no mount namespace here")
+    folder, other = tmp_path / "isobench-x", tmp_path / "other"
+    (folder / "a b").mkdir(parents=True)
+    other.mkdir()
+    (other / "precious").write_text("data")
+    done = subprocess.run(
+        [*space, sys.executable, "-c", REMOVES, folder, other],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout == f"{folder}/a b is mounted in it: umount it\n False\n"
+    assert (other / "precious").read_text() == "data"
