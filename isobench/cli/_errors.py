@@ -77,14 +77,18 @@ def run_guarded(function: Callable[[], Any]) -> int:
         function()
     except SystemExit as done:
         return done.code if isinstance(done.code, int) else 0
-    except IsobenchError as error:
-        return _failed(error)
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return INTERRUPTED
+        return _interrupted()
     except Exception as error:  # noqa: BLE001 - Python's own exit code for it is 1: a regression
-        return _unexpected(error)
+        if _interruptions.has_ended_import():
+            return _interrupted()
+        return _failed(error) if isinstance(error, IsobenchError) else _unexpected(error)
     return 0
+
+
+def _interrupted() -> int:
+    print("interrupted", file=sys.stderr)
+    return INTERRUPTED
 
 
 def _unexpected(error: Exception) -> int:

@@ -10,7 +10,7 @@ from typing import Final
 _IMPORTING: Final = "<frozen importlib._bootstrap>"
 """The file of the frames of Python's own importer."""
 _PAUSE: Final = 0.02
-_LONGEST: Final = 3.0
+_LONGEST: Final = 6.0
 """Seconds for which an import may postpone an interruption: that of a plug-in may never end."""
 
 
@@ -22,6 +22,7 @@ class _Postponed:
     """
 
     def __init__(self) -> None:
+        self.has_ended_import = False
         self._since: float | None = None
         self._is_coming = False
 
@@ -34,12 +35,14 @@ class _Postponed:
         if self._since is None:
             self._since = now
         elif now - self._since > _LONGEST:
+            self.has_ended_import = True
             return False
         if not self._is_coming:
             try:
                 # Not by `threading`: the import may be holding its locks.
                 _thread.start_new_thread(self._send_again, (number,))
             except RuntimeError:  # the system has no thread left
+                self.has_ended_import = True
                 return False
             self._is_coming = True
         return True
@@ -59,6 +62,11 @@ def _is_importing(frame: FrameType | None) -> bool:
             return True
         frame = frame.f_back
     return False
+
+
+def has_ended_import() -> bool:
+    """Return whether an interruption has ended an import: any error may be what comes of it."""
+    return _postponed.has_ended_import
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -275,6 +275,30 @@ def test_an_import_without_end_is_interrupted(tmp_path: Path) -> None:
     assert importing(IMPORTS, tmp_path, "SIGINT", seconds=600) == "interrupted False\n"
 
 
+IN_A_CLASS = """
+import sys
+from isobench.cli import _errors, _interruptions
+
+class Waiting:
+    def __set_name__(self, owner, name):
+        import slow
+
+def command():
+    class Owner:
+        waiting = Waiting()
+
+_interruptions._LONGEST = 0.3
+_interruptions.handle()
+sys.path.insert(0, sys.argv[2])
+print(_errors.run_guarded(command), end="")
+"""
+
+
+def test_another_error_of_an_import_that_is_interrupted_is_an_interruption(tmp_path: Path) -> None:
+    """Python makes it a RuntimeError while it makes a class."""
+    assert importing(IN_A_CLASS, tmp_path, "SIGTERM", seconds=600) == "130"
+
+
 @pytest.mark.parametrize("number", ["SIGINT", "SIGTERM", "SIGHUP"])
 def test_an_interruption_of_an_import_of_a_report_is_one(number: str, tmp_path: Path) -> None:
     assert {*importing(REPORTS, tmp_path, number, seconds=0.3).split()} == {"noted", "reported"}
