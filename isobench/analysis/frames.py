@@ -271,11 +271,13 @@ class Frames:
         else:
             least, most = _least_possible(compared, by_fastest=by_fastest), math.inf
         ways = [host_time.way(side) for side in zip(*pairs, strict=True)]
+        counted = _of_turns(compared, _counted(by_fastest=by_fastest))
         return host_time.HostCheck(
             share=share.ratio,
             share_upper=share.interval.high,
             least=least,
             most=most,
+            turns_most=counted.high if counted else math.inf,
             way=max(filter(math.isfinite, ways), default=math.inf),
             whole=whole.ratio,
             whole_lower=whole.interval.low,
@@ -405,7 +407,7 @@ def _host_bounds(
     out, the host's is of turns without them. Interruptions bring the ratio of all closer to 1, and
     ways that vary add to it; a few turns that stand out make it as large as a target likes.
     """
-    like = _of_turns(pairs, "fastest_work" if by_fastest else "trimmed_work")
+    like = _of_turns(pairs, f"{_counted(by_fastest=by_fastest)}_work")
     if like is None:
         return of_all.ends
     # That the other turns take as long as the payload reports is known from the share, where each
@@ -422,13 +424,19 @@ def _least_possible(
     is long or unknown; 0 where the turns that count are not known.
 
     Of these a payload may hide as much behind the way as of all: long turns hide nothing of them.
-    Nothing shows that it makes its untimed passes, so native's turns count without them.
+    Nothing shows that it makes its untimed passes, or that its way is as long as native's, so of
+    native's turns the work counts.
     """
-    turns = "fastest" if by_fastest else "trimmed"
-    whole = _of_turns(pairs, turns, f"{turns}_timed")
+    turns = _counted(by_fastest=by_fastest)
+    whole = _of_turns(pairs, turns, f"{turns}_work")
     work = _of_turns(pairs, f"{turns}_work")
     parts = ((host_time.LEAST_SEEN, work), (host_time.LEAST_OF_ALL, whole))
     return max((part * like.low for part, like in parts if like is not None), default=0.0)
+
+
+def _counted(*, by_fastest: bool) -> str:
+    """Return the name of the turns that count."""
+    return "fastest" if by_fastest else "trimmed"
 
 
 def _of_turns(
@@ -470,18 +478,19 @@ def _turns_by_block(columns: Mapping[str, pd.Series]) -> dict[int, host_time.Tur
             count=int(row["count"]),
             rest=_known(row, "rest"),
             untimed=float(row.get("untimed", 0.0)),
-            fastest=_known(row, "fastest"),
-            bounded=_known(row, "bounded"),
-            trimmed=_known(row, "trimmed"),
+            fastest=_known(row, "fastest", least=1.0),
+            bounded=_known(row, "bounded", least=1.0),
+            trimmed=_known(row, "trimmed", least=1.0),
             median_rest=_known(row, "median_rest"),
         )
         for row in table.rename_axis("block").reset_index().to_dict("records")
     }
 
 
-def _known(row: Mapping[Hashable, Any], name: str) -> float | None:
+def _known(row: Mapping[Hashable, Any], name: str, *, least: float = 0.0) -> float | None:
+    """Return a time, at least so long: records that were changed may have zeros."""
     value = float(row.get(name, math.nan))
-    return None if math.isnan(value) else value
+    return None if math.isnan(value) else max(value, least)
 
 
 def by_cell(frame: pd.DataFrame) -> dict[tuple[str, str], pd.DataFrame]:

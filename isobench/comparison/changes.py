@@ -19,7 +19,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from isobench import stats
+from isobench import model, stats
 from isobench.analysis import verdict
 from isobench.analysis.cells import LEVEL, Analysis
 from isobench.comparison import compatibility, gate, sides
@@ -416,10 +416,42 @@ def _between_target_cells(
         # Of pairs, blocks in which BASE is slow are those in which HEAD is as fast.
         against={
             **_against(-around, around, (base, head), options.minimum_effect),
+            **_seen_otherwise(analysis, workload, base, head, options),
             **_unseen((side, cells[0]), (side, cells[1]), (base, head)),
         },
     )
 
+
+def _seen_otherwise(
+    analysis: Analysis,
+    workload: WorkloadName,
+    base: TargetName,
+    head: TargetName,
+    options: ComparisonOptions,
+) -> Mapping[Status, Doubt]:
+    """Return by status the doubt that the host saw something else of these two targets."""
+    check = analysis.host_check(workload, head, base)
+    location = analysis.between(workload, base, head)
+    if check is None or location is None:
+        return {}
+    interval, margin = location.interval(LEVEL), 1 + options.minimum_effect
+    is_open = {
+        Status.IMPROVEMENT: not check.is_faster_as_far_as_seen,
+        Status.SAME: check.is_hidden,
+        Status.REGRESSION: False,
+    }
+    return {
+        status: doubts.of_unseen_speed(check, as_verdict, interval, margin, than=base)
+        for status, as_verdict in _AS_VERDICT.items()
+        if is_open[status] or check.excludes(as_verdict, interval, margin)
+    }
+
+
+_AS_VERDICT: Final = {
+    Status.IMPROVEMENT: model.Status.FASTER,
+    Status.SAME: model.Status.NEAR_NATIVE,
+    Status.REGRESSION: model.Status.SLOWER,
+}
 
 # ---- judging
 

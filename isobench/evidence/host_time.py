@@ -49,9 +49,9 @@ where the way is unknown, because a turn has few loops, and counts as work.
 """
 LEAST_OF_ALL: Final = 0.6
 """Nor where the payload reports a smaller part than this of all the time of its turns in all
-blocks, compared with native without its untimed passes: whatever it answers for one loop, in
-whichever blocks it hides its work, and whether it makes such passes or not. They and a way of a
-quarter of a turn take four tenths; without such passes the way may take that much.
+blocks, compared with native's work: whatever it answers for one loop, in whichever blocks it hides
+its work, and whether it makes untimed passes or not. They and a way of a quarter of a turn take
+four tenths; without such passes the way may take that much.
 """
 SEEN_OF_SLOWNESS: Final = 0.95
 """Nothing is slower where the host's time excludes this part of it, in logarithms. A rest of a turn
@@ -80,6 +80,10 @@ class HostCheck:
     """
     most: float
     """The largest one: the upper bound; infinite where the host's time says nothing."""
+    turns_most: float
+    """The largest ratio of the turns that count, with all that they have beside the work: the upper
+    bound; infinite where they are not known.
+    """
     way: float
     """The share of a turn that the way of requests and answers takes, in the middle block; infinite
     where it is unknown.
@@ -91,9 +95,7 @@ class HostCheck:
     whole_lower: float
     """The lower bound of this part."""
     of_all: float
-    """The part of all turns of all blocks that the payload reports, compared with native without
-    its untimed passes.
-    """
+    """The part of all turns of all blocks that the payload reports, compared with native's work."""
     hiding: int
     """The blocks in which the payload reports less than `LEAST_SEEN` of the work; 0 where these are
     few, or may be stalls of the machine.
@@ -146,6 +148,13 @@ class HostCheck:
         """Whether the host, too, saw that the target is faster than native."""
         return self.is_known and self.most < 1 and not self.is_hidden
 
+    @property
+    def is_faster_as_far_as_seen(self) -> bool:
+        """Whether the host saw that the target is faster: where the way is long or unknown, that
+        its whole turns are shorter.
+        """
+        return self.is_faster or (not self.is_known and self.turns_most < 1 and not self.is_hidden)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Turns:
@@ -182,14 +191,20 @@ class Turns:
         return self.reported if self.bounded is None else self.bounded
 
     @property
-    def _timed_part(self) -> float:
-        """The part of what the host saw that is no untimed pass, by the payload's own times."""
-        return 1.0 - self.untimed * self.credited / self.reported / self.seen
+    def _usual_rest(self) -> float:
+        """What a usual turn takes without the work: the untimed pass, where no more is known."""
+        usual = self.rest if self.median_rest is None else self.median_rest
+        return self._untimed_pass if usual is None else usual
 
     @property
-    def _usual_rest(self) -> float:
-        """What a usual turn takes without the work, as far as that is known."""
-        return (self.rest if self.median_rest is None else self.median_rest) or 0.0
+    def _shortest_rest(self) -> float:
+        """The same of the shortest turn."""
+        return self._untimed_pass if self.rest is None else self.rest
+
+    @property
+    def _untimed_pass(self) -> float:
+        """An untimed pass of a turn, by the payload's own times."""
+        return self.untimed * self.credited / self.reported / self.count
 
     @property
     def way_share(self) -> float:
@@ -230,27 +245,12 @@ class Turns:
     @property
     def fastest_work(self) -> float | None:
         """The host's time of one of the fastest turns without the rest; None: unknown."""
-        return None if self.fastest is None else max(self.fastest - (self.rest or 0.0), 1.0)
+        return None if self.fastest is None else max(self.fastest - self._shortest_rest, 1.0)
 
     @property
     def trimmed_work(self) -> float | None:
         """The host's time of a trimmed turn without the rest; None: unknown."""
         return None if self.trimmed is None else max(self.trimmed - self._usual_rest, 1.0)
-
-    @property
-    def fastest_timed(self) -> float | None:
-        """One of the fastest turns without its untimed pass; None: unknown."""
-        return None if self.fastest is None else self.fastest * self._timed_part
-
-    @property
-    def trimmed_timed(self) -> float | None:
-        """A trimmed turn without its untimed pass; None: unknown."""
-        return None if self.trimmed is None else self.trimmed * self._timed_part
-
-    @property
-    def timed(self) -> float:
-        """The host's time of all turns without the untimed passes."""
-        return self.seen * self._timed_part
 
     @property
     def share(self) -> float:
@@ -355,16 +355,18 @@ def _at_most(rest: float | None, most: float) -> float | None:
 
 
 def of_all(pairs: Collection[tuple[Turns, Turns]]) -> float:
-    """Return the part of all turns of all blocks that a payload reports, compared with native's.
+    """Return the part of all turns of all blocks that a payload reports, compared with the part of
+    native's work that native reports.
 
     `pairs` are the turns of a cell and of native beside it. Nothing shows that a target makes its
-    untimed passes: of native's turns they are left out. ValueError: there are none.
+    untimed passes, or that its way is as long as native's. ValueError: there are none.
     """
     if not pairs:
         message = "there are no turns"
         raise ValueError(message)
     own = sum(one.credited for one, _ in pairs) / sum(one.seen for one, _ in pairs)
-    return own / (sum(one.credited for _, one in pairs) / sum(one.timed for _, one in pairs))
+    work = sum(one.work * one.count for _, one in pairs)
+    return own * work / sum(one.credited for _, one in pairs)
 
 
 def way(turns: Collection[Turns]) -> float:

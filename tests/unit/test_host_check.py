@@ -3,6 +3,7 @@ and of two targets.
 """
 
 import itertools
+import json
 import math
 import random
 from collections import defaultdict
@@ -293,6 +294,51 @@ def test_a_regression_needs_a_base_whose_work_the_host_sees(tmp_path: Path) -> N
         assert change.status is Standing.UNPROVEN
 
 
+def test_an_improvement_between_targets_needs_turns_that_are_shorter(tmp_path: Path) -> None:
+    """Two that take the same time report 1.03 and 1.25 times native's, and answer late."""
+
+    def compared(name: str, box: tuple[float, float], two: tuple[float, float]) -> Standing:
+        """Each of the targets takes, and reports, so many times native's work."""
+        late = 0.45
+
+        def turns(rng: random.Random, target: str) -> tuple[list[float], list[float], list[float]]:
+            takes, reports = {"box": box, "two": two}.get(target, (1.0, 1.0))
+            usual = [rng.gauss(1.0, 0.004) for _ in range(25)]
+            ways = [rng.lognormvariate(math.log(0.01), 0.2) for _ in range(28)]
+            if target in {"box", "two"}:
+                ways[:3] = [one + late for one in ways[:3]]
+                ways[3:] = [one + late * (takes == reports) for one in ways[3:]]
+            return [reports * one for one in usual], [takes * one for one in usual], ways
+
+        path = ByTurn(
+            ratios={("box", SIEVE): 1.0, ("two", SIEVE): 1.0},
+            turns=turns,
+            measured=("native", "native#2", "box", "two"),
+            pilot=False,
+        ).write(tmp_path / name)
+        run = reader.load(path)
+        options = ComparisonOptions()
+        (change,) = compare_targets(run, TargetName("two"), TargetName("box"), options).changes
+        return change.status
+
+    assert compared("lies", (1.5, 1.03), (1.5, 1.25)) is Standing.UNPROVEN
+    assert compared("honest", (1.03, 1.03), (1.5, 1.5)) is Standing.IMPROVEMENT
+
+
+@pytest.mark.parametrize("metric", [TURNS, FASTEST_TURNS, TRIMMED_TURN, BOUNDED_TURNS, ONE_LOOP])
+def test_times_of_zero_in_changed_records_are_no_error(metric: str, tmp_path: Path) -> None:
+    by_turn(tmp_path / "run")
+    records = tmp_path / "run" / "records.jsonl"
+    changed = [
+        {**line, "value": 0} if (line.get("metric"), line.get("block")) == (metric, 3) else line
+        for line in map(json.loads, records.read_text().splitlines())
+    ]
+    assert sum(line.get("value") == 0 for line in changed) == 3
+    records.write_text("".join(f"{json.dumps(line)}\n" for line in changed))
+    found = verdict_of(Analysis(reader.load(tmp_path / "run")))
+    assert found.status in {Status.NEAR_NATIVE, Status.UNPROVEN}
+
+
 def test_a_history_keeps_no_ratio_that_only_a_payload_reports(tmp_path: Path) -> None:
     for late, status in ((0.0, "slower"), (3.0, "unproven")):
         path = written(tmp_path / f"{late}", {"box": 1.3}, late={"box": late})
@@ -312,6 +358,7 @@ class ByTurn(Synthetic):
     untimed_share: float = 0.0
     is_older: bool = False
     """Without what older versions did not record."""
+    measured: Sequence[str] = ("native", "native#2", "box")
     schedule: Schedule = Schedule.ROUNDS
 
     def _plan(self) -> Plan:
@@ -322,7 +369,7 @@ class ByTurn(Synthetic):
     def _samples(self) -> Iterable[Sample]:
         rng = random.Random(self.seed)  # noqa: S311 - figures to repeat, not a secret
         for block in range(1, self.blocks + 1):
-            for target in ("native", "native#2", "box"):
+            for target in self.measured:
                 reported, work, ways = (
                     [round(TURN * one) for one in each] for each in self.turns(rng, target)
                 )
@@ -353,16 +400,17 @@ def by_turn(
     varies: float = 0.2,
     interrupted: tuple[float, float] = (0.0, 0.0),
     stall: float = 0.5,
+    native_way: float = 0.01,
     late: Sequence[float] = (0.0, 0.0, 0.0),
     untimed: float = 0.0,
     leaves_out: bool = False,
     is_older: bool = False,
 ) -> Verdict:
     """Return the verdict on a target which works and reports so; native's turns take 1 and are
-    reported so. Each answer of the target takes `way`, which `varies` on the log scale, and so many
-    turns of both are `interrupted` for about the time of a `stall`. Its answers for one loop
-    are `late` by so much. Each turn has an `untimed` pass of this share, which the target may leave
-    out but for turns of one loop.
+    reported so. Each answer of the target takes `way`, which `varies` on the log scale, and one of
+    native `native_way`. So many turns of both are `interrupted` for about the time of a `stall`.
+    The target's answers for one loop are `late` by so much. Each turn has an `untimed`
+    pass of this share, which the target may leave out but for turns of one loop.
     """
 
     def turns(rng: random.Random, target: str) -> tuple[list[float], list[float], list[float]]:
@@ -372,7 +420,7 @@ def by_turn(
         stalled = [*done]
         for number in rng.sample(range(len(done)), round(interrupted[mine] * len(done))):
             stalled[number] += stall * rng.uniform(0.5, 1.5)
-        middle, spread = (way, varies) if mine else (0.01, 0.2)
+        middle, spread = (way, varies) if mine else (native_way, 0.2)
         ways = [rng.lognormvariate(math.log(middle), spread) for _ in range(28)]
         ways[:3] = [one + more * mine for one, more in zip(ways[:3], late, strict=True)]
         passes = [untimed * one for one in done]
@@ -399,6 +447,7 @@ def by_turn(
         pytest.param({"way": 0.27, "varies": 0.35}, id="slow answers"),
         pytest.param({"interrupted": (0.01, 0.1), "stall": 3.0}, id="more stalls than native's"),
         pytest.param({"untimed": 0.25}, id="an untimed pass"),
+        pytest.param({"untimed": 0.25, "way": 0.3, "native_way": 0.3}, id="two slow ones"),
         pytest.param(
             {"untimed": 0.25, "way": 0.3, "interrupted": (0.3, 0.3)}, id="slow and untimed"
         ),
@@ -416,30 +465,33 @@ def test_an_honest_target_stays_near_native(
 
 
 @pytest.mark.parametrize("estimator", [rounds.by_fastest, rounds.by_round])
+@pytest.mark.parametrize("native_way", [0.01, 0.3, 0.45])
 @pytest.mark.parametrize(
-    ("untimed", "lie"),
+    "lie",
     [
-        (0.25, (2.1, 1.035, 0.42)),
-        (0.25, (1.9, 1.03, 0.37)),
-        (0.25, (1.8, 1.03, 0.33)),
-        (0.0, (1.8, 1.03, 0.62)),
+        (0.25, 2.1, 1.035, 0.42),
+        (0.25, 1.9, 1.03, 0.37),
+        (0.25, 1.8, 1.03, 0.33),
+        (0.0, 1.8, 1.03, 0.62),
+        (0.0, 2.3, 1.03, 0.75),
     ],
 )
 def test_a_pass_that_is_left_out_hides_nothing(
-    untimed: float,
-    lie: tuple[float, float, float],
+    lie: tuple[float, float, float, float],
+    native_way: float,
     estimator: rounds.Estimator,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Answers for one loop are late, as if they followed that pass."""
-    factor, reported, late = lie
+    untimed, factor, reported, late = lie
     monkeypatch.setattr(Analysis, "_estimator", lambda *_: estimator)
     found = by_turn(
         tmp_path / "run",
         work=lambda usual: [factor * one for one in usual],
         reports=lambda work: [reported / factor * one for one in work],
         late=[late] * 3,
+        native_way=native_way,
         untimed=untimed,
         leaves_out=True,
     )

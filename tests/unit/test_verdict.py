@@ -182,6 +182,7 @@ def test_no_verdict_contradicts_what_the_host_saw(
         share_upper=1.05,
         least=least if is_known else 0.0,
         most=most if is_known else math.inf,
+        turns_most=math.inf,
         way=0.05,
         whole=0.8,
         whole_lower=0.75,
