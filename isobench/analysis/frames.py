@@ -282,7 +282,7 @@ class Frames:
             whole=whole.ratio,
             whole_lower=whole.interval.low,
             of_all=host_time.of_all(pairs),
-            hiding=hiding_blocks(*parts.T),
+            hiding=max(hiding_blocks(*parts.T), _hiding_counted(compared, by_fastest=by_fastest)),
             blocks=len(pairs),
             is_known=is_known,
         )
@@ -302,7 +302,8 @@ class Frames:
         times = self.times_by_cell.get((workload, target))
         if times is None:
             return {}
-        reported = (times["amount"] * times["operations"]).groupby(times["block"]).sum() * SECONDS
+        by_turn = times["amount"] * times["operations"] * SECONDS
+        reported = by_turn.groupby(times["block"]).sum()
         seen = mine[mine["metric"] == TURNS]
         seen = seen.groupby("block")[["value", "operations"]].sum()
         if not seen.empty:
@@ -326,6 +327,7 @@ class Frames:
                     "bounded": self._bounded(workload, target),
                     "trimmed": self.by_block(workload, target, TRIMMED_TURN),
                     "median_rest": self.by_block(workload, target, host_time.MEDIAN_ONE_LOOP),
+                    **_of_counted(by_turn[by_turn > 0], times["block"]),
                 }
             )
         # A visit ends with its last iteration, and begins with a warm-up pass.
@@ -465,6 +467,29 @@ def hiding_blocks(own: NDArray[np.float64], other: NDArray[np.float64]) -> int:
     return less if is_many else 0
 
 
+def _hiding_counted(
+    pairs: Collection[tuple[host_time.Turns, host_time.Turns]], *, by_fastest: bool
+) -> int:
+    """Return in how many blocks a payload hides work of the turns that count for the ratio, however
+    much of the others it reports; 0 where these turns are not known.
+    """
+    share = operator.attrgetter(f"{_counted(by_fastest=by_fastest)}_share")
+    parts = [(share(one), share(other)) for one, other in pairs]
+    known = [(one, other) for one, other in parts if one is not None and other is not None]
+    return hiding_blocks(*np.array(known).T) if known else 0
+
+
+def _of_counted(by_turn: pd.Series, blocks: pd.Series) -> dict[str, pd.Series]:
+    """Return what a payload reports of one of the turns that count, by block, from the times of all
+    turns, above zero.
+    """
+    groups = by_turn.groupby(blocks)
+    return {
+        "fastest_reported": groups.apply(lambda one: host_time.one_of_fastest(one.tolist())),
+        "trimmed_reported": groups.apply(lambda one: host_time.one_of_trimmed(one.tolist())),
+    }
+
+
 def _turns_by_block(columns: Mapping[str, pd.Series]) -> dict[int, host_time.Turns]:
     """Return turns by block from columns by block, which have the names of their fields; blocks
     without a time are left out.
@@ -481,6 +506,8 @@ def _turns_by_block(columns: Mapping[str, pd.Series]) -> dict[int, host_time.Tur
             fastest=_known(row, "fastest", least=1.0),
             bounded=_known(row, "bounded", least=1.0),
             trimmed=_known(row, "trimmed", least=1.0),
+            fastest_reported=_known(row, "fastest_reported"),
+            trimmed_reported=_known(row, "trimmed_reported"),
             median_rest=_known(row, "median_rest"),
         )
         for row in table.rename_axis("block").reset_index().to_dict("records")

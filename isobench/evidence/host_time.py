@@ -178,6 +178,12 @@ class Turns:
     """What the host saw of a turn, of those without the fastest and the slowest fifth; None:
     unknown.
     """
+    fastest_reported: float | None = None
+    """What the payload reports of the work of one of the fastest turns, by its own times; None:
+    unknown.
+    """
+    trimmed_reported: float | None = None
+    """The same of a turn, of those without the fastest and the slowest fifth."""
     bounded: float | None = None
     """The sum of what the payload reports of the work, of each turn at most what the host saw of
     it; None: unknown.
@@ -253,9 +259,23 @@ class Turns:
         return None if self.trimmed is None else max(self.trimmed - self._usual_rest, 1.0)
 
     @property
+    def fastest_share(self) -> float | None:
+        """The part of the work of the fastest turns that the payload reports; None: unknown."""
+        return _part(self.fastest_reported, self.fastest_work)
+
+    @property
+    def trimmed_share(self) -> float | None:
+        """The same of trimmed turns."""
+        return _part(self.trimmed_reported, self.trimmed_work)
+
+    @property
     def share(self) -> float:
         """The part of the work that the payload reports."""
         return self.credited / self.count / self.work
+
+
+def _part(reported: float | None, work: float | None) -> float | None:
+    return None if reported is None or work is None else reported / work
 
 
 class Seen(NamedTuple):
@@ -281,7 +301,7 @@ def seen(
     bounded = sum(map(min, reported, taken))
     yield Seen(TURNS, sum(taken), Clock.HOST, len(taken))
     yield Seen(FASTEST_TURNS, sum(fastest), Clock.HOST, len(fastest))
-    yield Seen(TRIMMED_TURN, round(math.exp(trimmed_mean(map(math.log, taken)))), Clock.HOST)
+    yield Seen(TRIMMED_TURN, round(one_of_trimmed(taken)), Clock.HOST)
     yield Seen(BOUNDED_TURNS, bounded, Clock.GUEST, len(taken))
     if one_loop:
         yield Seen(ONE_LOOP, min(one_loop), Clock.HOST)
@@ -297,6 +317,16 @@ def trimmed_mean(values: Iterable[float]) -> float:
         return statistics.median(ordered)
     cut = int(TRIM * len(ordered))
     return statistics.fmean(ordered[cut : len(ordered) - cut])
+
+
+def one_of_fastest(values: Sequence[float]) -> float:
+    """Return the mean of the fastest of some turns, at least one."""
+    return statistics.fmean(sorted(values)[: fastest_count(len(values))])
+
+
+def one_of_trimmed(values: Iterable[float]) -> float:
+    """Return the mean on the log scale of some turns, above zero, without those that stand out."""
+    return math.exp(trimmed_mean(map(math.log, values)))
 
 
 def fastest_count(turns: int) -> int:

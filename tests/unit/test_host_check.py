@@ -294,6 +294,37 @@ def test_a_regression_needs_a_base_whose_work_the_host_sees(tmp_path: Path) -> N
         assert change.status is Standing.UNPROVEN
 
 
+@pytest.mark.parametrize("estimator", [rounds.by_fastest, rounds.by_round])
+@pytest.mark.parametrize("odd", [(3, 0.05), (6, 1.03)], ids=["remembered", "honest"])
+def test_blocks_of_two_kinds_hide_nothing_of_the_turns_that_count(
+    odd: tuple[int, float],
+    estimator: rounds.Estimator,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They make the host's interval wide, and an honest giant turn is most of a block's time."""
+    monkeypatch.setattr(Analysis, "_estimator", lambda *_: estimator)
+    blocks = itertools.count()
+    size, fast = odd
+
+    def turns(rng: random.Random, target: str) -> tuple[list[float], list[float], list[float]]:
+        usual = [rng.gauss(1.0, 0.004) for _ in range(25)]
+        ways = [rng.lognormvariate(math.log(0.01), 0.2) for _ in range(28)]
+        if target != "box":
+            return usual, usual, ways
+        reported = [1.03 * one for one in usual]
+        is_odd = next(blocks) < size
+        takes = [one * (fast if is_odd else 2.0) for one in usual]
+        if not is_odd:
+            reported[7] = takes[7] = 100.0
+        return reported, takes, ways
+
+    made = ByTurn(ratios={("box", SIEVE): 1.0}, turns=turns, pilot=False).write(tmp_path / "run")
+    found = verdict_of(Analysis(reader.load(made)))
+    assert found.status is Status.UNPROVEN
+    assert "host-time" in {one.code for one in found.doubts if one.blocks}
+
+
 def test_an_improvement_between_targets_needs_turns_that_are_shorter(tmp_path: Path) -> None:
     """Two that take the same time report 1.03 and 1.25 times native's, and answer late."""
 
