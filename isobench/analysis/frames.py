@@ -281,7 +281,7 @@ class Frames:
             way=max(filter(math.isfinite, ways), default=math.inf),
             whole=whole.ratio,
             whole_lower=whole.interval.low,
-            of_all=host_time.of_all(pairs),
+            of_all=min(host_time.of_all(pairs), _of_counted(compared, by_fastest=by_fastest)),
             hiding=max(hiding_blocks(*parts.T), _hiding_counted(compared, by_fastest=by_fastest)),
             blocks=len(pairs),
             is_known=is_known,
@@ -327,7 +327,7 @@ class Frames:
                     "bounded": self._bounded(workload, target),
                     "trimmed": self.by_block(workload, target, TRIMMED_TURN),
                     "median_rest": self.by_block(workload, target, host_time.MEDIAN_ONE_LOOP),
-                    **_of_counted(by_turn[by_turn > 0], times["block"]),
+                    **_reported_of_counted(by_turn[by_turn > 0], times["block"]),
                 }
             )
         # A visit ends with its last iteration, and begins with a warm-up pass.
@@ -479,7 +479,25 @@ def _hiding_counted(
     return hiding_blocks(*np.array(known).T) if known else 0
 
 
-def _of_counted(by_turn: pd.Series, blocks: pd.Series) -> dict[str, pd.Series]:
+def _of_counted(
+    pairs: Collection[tuple[host_time.Turns, host_time.Turns]], *, by_fastest: bool
+) -> float:
+    """Return the part of the turns that count for the ratio that a payload reports, in blocks that
+    do not stand out, compared with native's work; infinite where these turns are not known.
+
+    Of all turns and blocks, a target may report a few long ones truly, and hide the work of others.
+    """
+    turns = _counted(by_fastest=by_fastest)
+    part, share = (operator.attrgetter(f"{turns}_{name}") for name in ("part", "share"))
+    parts = [(part(one), share(other)) for one, other in pairs]
+    known = [(one, other) for one, other in parts if one is not None and other is not None]
+    if not known or len(known) < len(parts):
+        return math.inf
+    own, others = (host_time.one_of_trimmed(side) for side in zip(*known, strict=True))
+    return own / others
+
+
+def _reported_of_counted(by_turn: pd.Series, blocks: pd.Series) -> dict[str, pd.Series]:
     """Return what a payload reports of one of the turns that count, by block, from the times of all
     turns, above zero.
     """

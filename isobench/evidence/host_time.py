@@ -95,7 +95,9 @@ class HostCheck:
     whole_lower: float
     """The lower bound of this part."""
     of_all: float
-    """The part of all turns of all blocks that the payload reports, compared with native's work."""
+    """The part of all turns of all blocks that the payload reports, or of those that count for the
+    ratio where it is smaller, compared with native's work.
+    """
     hiding: int
     """The blocks in which the payload reports less than `LEAST_SEEN` of the work; 0 where these are
     few, or may be stalls of the machine.
@@ -269,13 +271,25 @@ class Turns:
         return _part(self.trimmed_reported, self.trimmed_work)
 
     @property
+    def fastest_part(self) -> float | None:
+        """The part of the fastest turns, with all that they have beside the work, that the payload
+        reports; at most 1. None: unknown.
+        """
+        return _part(self.fastest_reported, self.fastest, most=1.0)
+
+    @property
+    def trimmed_part(self) -> float | None:
+        """The same of trimmed turns."""
+        return _part(self.trimmed_reported, self.trimmed, most=1.0)
+
+    @property
     def share(self) -> float:
         """The part of the work that the payload reports."""
         return self.credited / self.count / self.work
 
 
-def _part(reported: float | None, work: float | None) -> float | None:
-    return None if reported is None or work is None else reported / work
+def _part(reported: float | None, seen: float | None, *, most: float = math.inf) -> float | None:
+    return None if reported is None or seen is None else min(reported / seen, most)
 
 
 class Seen(NamedTuple):

@@ -325,6 +325,63 @@ def test_blocks_of_two_kinds_hide_nothing_of_the_turns_that_count(
     assert "host-time" in {one.code for one in found.doubts if one.blocks}
 
 
+@pytest.mark.parametrize(
+    ("estimator", "untimed", "blocks"),
+    [
+        (
+            rounds.by_fastest, 0.0,
+            [(2.1, 0.63), (2.22, 1.0), (4.26, 1.28), (2.18, 0.71), (2.28, 0.82)],
+        ),
+        (
+            rounds.by_fastest, 0.25,
+            [(2.48, 1.12), (10.18, 3.12), (2.04, 0.64), (1.75, 1.09), (2.19, 0.72), (2.56, 1.54),
+             (1.2, 0.45), (2.25, 1.4)],
+        ),
+        (
+            rounds.by_round, 0.0,
+            [(2.06, 0.65), (3.72, 0.0), (2.07, 0.62), (1.78, 0.54), (2.05, 0.62), (0.01, 0.0),
+             (0.02, 0.01), (2.1, 0.64), (1.85, 0.67), (1.82, 0.37), (2.17, 0.99), (1.75, 0.58)],
+        ),
+    ],
+)  # fmt: skip
+def test_slowness_that_differs_between_blocks_hides_nothing(
+    estimator: rounds.Estimator,
+    untimed: float,
+    blocks: Sequence[tuple[float, float]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Found by a search. The host's interval is wide, and giant turns are reported as they are.
+
+    In each block the turns take so many times native's, and answers for one loop are late.
+    """
+    monkeypatch.setattr(Analysis, "_estimator", lambda *_: estimator)
+    each = iter(blocks)
+
+    def turns(rng: random.Random, target: str) -> tuple[list[float], list[float], list[float]]:
+        usual = [rng.gauss(1.0, 0.004) for _ in range(25)]
+        ways = [rng.lognormvariate(math.log(0.01), 0.2) for _ in range(28)]
+        if target != "box":
+            ways[:3] = [one + untimed for one in ways[:3]]
+            return usual, [(1 + untimed) * one for one in usual], ways
+        factor, late = next(each)
+        reported, takes = [1.03 * one for one in usual], [factor * one for one in usual]
+        reported[7] = takes[7] = 500.0
+        ways[:3] = [max(late, one) for one in ways[:3]]
+        return reported, takes, ways  # without the untimed pass
+
+    made = ByTurn(
+        ratios={("box", SIEVE): 1.0},
+        turns=turns,
+        untimed_share=untimed,
+        blocks=len(blocks),
+        pilot=False,
+    ).write(tmp_path / "run")
+    found = verdict_of(Analysis(reader.load(made)))
+    assert found.status is Status.UNPROVEN
+    assert "host-time" in {one.code for one in found.doubts if one.blocks}
+
+
 def test_an_improvement_between_targets_needs_turns_that_are_shorter(tmp_path: Path) -> None:
     """Two that take the same time report 1.03 and 1.25 times native's, and answer late."""
 
