@@ -482,8 +482,9 @@ def _hiding_counted(
 def _of_counted(
     pairs: Collection[tuple[host_time.Turns, host_time.Turns]], *, by_fastest: bool
 ) -> float:
-    """Return the part of the turns that count for the ratio that a payload reports, in blocks that
-    do not stand out, compared with native's work; infinite where these turns are not known.
+    """Return the part of the turns that count for the ratio that a payload reports, compared with
+    native's work, in the mean of blocks that the ratio is; infinite where these turns are not
+    known.
 
     Of all turns and blocks, a target may report a few long ones truly, and hide the work of others.
     """
@@ -493,8 +494,9 @@ def _of_counted(
     known = [(one, other) for one, other in parts if one is not None and other is not None]
     if not known or len(known) < len(parts):
         return math.inf
-    own, others = (host_time.one_of_trimmed(side) for side in zip(*known, strict=True))
-    return own / others
+    own, others = np.log(known).T
+    found = stats.estimate(own - others, level=host_time.LEVEL)
+    return found.ratio if found else math.inf
 
 
 def _reported_of_counted(by_turn: pd.Series, blocks: pd.Series) -> dict[str, pd.Series]:

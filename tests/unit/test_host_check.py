@@ -332,6 +332,9 @@ def test_blocks_of_two_kinds_hide_nothing_of_the_turns_that_count(
             rounds.by_fastest, 0.0,
             [(2.1, 0.63), (2.22, 1.0), (4.26, 1.28), (2.18, 0.71), (2.28, 0.82)],
         ),
+        # One block hides everything.
+        (rounds.by_fastest, 0.0, [(1.45, 0.0)] * 4 + [(20.0, 0.0)]),
+        (rounds.by_round, 0.0, [(1.6, 0.5)] * 3 + [(20.0, 0.5)]),
         (
             rounds.by_fastest, 0.25,
             [(2.48, 1.12), (10.18, 3.12), (2.04, 0.64), (1.75, 1.09), (2.19, 0.72), (2.56, 1.54),
