@@ -6,6 +6,7 @@ Plain `nox` runs lint, types, tests and wheel.
     nox -s live               real engines and emulators, the contract suite included
     nox -s bench              speed of isobench itself, as ratios taken side by side
     nox -s fuzz -- 600        damaged runs and fuzzers, for 600 seconds each
+    nox -s lies -- 600        a search for a target that lies about its times and is believed
     nox -s schemas            write the JSON Schemas in docs/schemas anew
     nox -s audit              an SBOM of what isobench installs, and its known faults
     nox -s report             render the examples under reports/examples again
@@ -144,6 +145,12 @@ def fuzz(session: nox.Session) -> None:
     session.run(sys.executable, "-m", "tests.faults.damage", "--seconds", seconds)
     for fuzzer in sorted(Path("tests/faults").glob("fuzz_*.py")):
         session.run(sys.executable, "-m", f"tests.faults.{fuzzer.stem}", seconds)
+
+
+@nox.session(venv_backend="none")
+def lies(session: nox.Session) -> None:
+    """Search for a target that lies about its times and is near-native: SECONDS and a seed."""
+    session.run(sys.executable, "-m", "tests.faults.lies", *(session.posargs or ["60"]))
 
 
 @nox.session(venv_backend="none")

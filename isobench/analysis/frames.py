@@ -503,11 +503,29 @@ def _reported_of_counted(by_turn: pd.Series, blocks: pd.Series) -> dict[str, pd.
     """Return what a payload reports of one of the turns that count, by block, from the times of all
     turns, above zero.
     """
-    groups = by_turn.groupby(blocks)
+    # Sorted by block and time, all at once: a run may have ten million turns.
+    numbers, times = blocks.loc[by_turn.index].to_numpy(), by_turn.to_numpy()
+    order = np.lexsort((times, numbers))
+    found, starts, counts = np.unique(numbers[order], return_index=True, return_counts=True)
+    fastest, middle = ([part(int(one)) for one in counts] for part in _COUNTED)
     return {
-        "fastest_reported": groups.apply(lambda one: host_time.one_of_fastest(one.tolist())),
-        "trimmed_reported": groups.apply(lambda one: host_time.one_of_trimmed(one.tolist())),
+        "fastest_reported": pd.Series(_means(times[order], starts, fastest), found),
+        "trimmed_reported": pd.Series(np.exp(_means(np.log(times[order]), starts, middle)), found),
     }
+
+
+_COUNTED: Final = (lambda count: (0, host_time.fastest_count(count)), host_time.middle)
+"""Which of so many turns, in the order of their times, count: the first, and after the last."""
+
+
+def _means(
+    values: NDArray[np.float64], starts: NDArray[np.intp], parts: Collection[tuple[int, int]]
+) -> NDArray[np.float64]:
+    """Return the means of a part of each group that begins at one of `starts`, (groups,)."""
+    sums = np.concatenate([np.zeros(1), np.cumsum(values)])
+    first, after = (np.array([*parts], np.int64).reshape(-1, 2) + starts[:, np.newaxis]).T
+    means: NDArray[np.float64] = (sums[after] - sums[first]) / (after - first)
+    return means
 
 
 def _turns_by_block(columns: Mapping[str, pd.Series]) -> dict[int, host_time.Turns]:

@@ -327,10 +327,18 @@ def trimmed_mean(values: Iterable[float]) -> float:
     median. statistics.StatisticsError: there are none.
     """
     ordered = sorted(values)
-    if len(ordered) < FEWEST:
-        return statistics.median(ordered)
-    cut = int(TRIM * len(ordered))
-    return statistics.fmean(ordered[cut : len(ordered) - cut])
+    first, after = middle(len(ordered))
+    return statistics.fmean(ordered[first:after])
+
+
+def middle(count: int) -> tuple[int, int]:
+    """Return which of so many ordered values the trimmed mean is of: the first, and after the
+    last.
+    """
+    if count < FEWEST:
+        return (count - 1) // 2, count // 2 + 1
+    cut = int(TRIM * count)
+    return cut, count - cut
 
 
 def one_of_fastest(values: Sequence[float]) -> float:

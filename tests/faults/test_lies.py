@@ -3,6 +3,7 @@ never becomes faster, nor near-native where it is not.
 """
 
 import contextlib
+import itertools
 import json
 import re
 import threading
@@ -25,6 +26,7 @@ from isobench.storage.schema import Summary
 from isobench.targets.native import NativeTarget
 from isobench.targets.shared.agents import AgentSession
 from isobench.workloads import loader
+from tests.faults import lies
 from tests.unit.test_lifecycle import Observer, Shelf
 
 pytestmark = pytest.mark.timeout(300)
@@ -279,6 +281,14 @@ def test_late_answers_for_one_loop_in_some_blocks_hide_nothing(
     assert what not in ("near-native", "faster")
     # On a busy machine, eighteen blocks may not show what it hides, nor that it is near-native.
     assert what == "inconclusive" or (what == "unproven" and "host-time" in codes)
+
+
+def test_no_lie_is_believed_beyond_what_is_documented() -> None:
+    """`nox -s lies` searches for longer."""
+    found = [*itertools.islice(lies.search(seed=5), 100)]
+    assert any(one.is_believed for one in found)
+    assert max(one.ratio for one in found if not one.is_believed) > 2
+    assert max(one.ratio for one in found if one.is_believed) < lies.LONGEST
 
 
 def test_time_that_the_host_did_not_see_makes_nothing_slower(tmp_path: Path) -> None:

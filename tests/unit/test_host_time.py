@@ -1,8 +1,21 @@
 """What the host's times of turns show of the times that a payload reports."""
 
+import random
+import statistics
+
+import pandas as pd
 import pytest
 
-from isobench.evidence.host_time import Turns, evened, is_known, of_all
+from isobench.analysis.frames import _reported_of_counted
+from isobench.evidence.host_time import (
+    Turns,
+    evened,
+    is_known,
+    of_all,
+    one_of_fastest,
+    one_of_trimmed,
+    trimmed_mean,
+)
 
 
 def turns(*, work: float, reported: float, way: float, untimed: float, count: int = 10) -> Turns:
@@ -71,3 +84,22 @@ def test_work_that_is_hidden_in_some_blocks_is_seen_in_the_sum_of_all() -> None:
     assert of_all([(hiding, honest)] * 3 + [(honest, honest)] * 6) < 0.4
     with pytest.raises(ValueError, match="no turns"):
         of_all([])
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 8, 25])
+def test_the_counted_turns_of_all_blocks_are_those_of_each(count: int) -> None:
+    rng = random.Random(count)  # noqa: S311 - figures to repeat, not a secret
+    values = pd.Series([rng.lognormvariate(0, 1) for _ in range(3 * count)])
+    found = _reported_of_counted(values, pd.Series([4, 1, 7] * count))
+    for place, block in enumerate((4, 1, 7)):
+        own = values[place::3].tolist()
+        assert found["fastest_reported"][block] == pytest.approx(one_of_fastest(own))
+        assert found["trimmed_reported"][block] == pytest.approx(one_of_trimmed(own))
+    assert all(one.empty for one in _reported_of_counted(values[values < 0], values).values())
+
+
+def test_the_mean_of_few_is_their_median() -> None:
+    assert trimmed_mean([9.0, 1.0, 2.0, 3.0]) == statistics.median([9.0, 1.0, 2.0, 3.0])
+    assert trimmed_mean([9.0, 1.0, 2.0, 4.0, 0.0]) == pytest.approx(7 / 3)
+    with pytest.raises(statistics.StatisticsError):
+        trimmed_mean([])
