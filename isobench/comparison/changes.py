@@ -35,6 +35,7 @@ from isobench.comparison.result import (
 )
 from isobench.comparison.sides import AnalysedSide, Cell
 from isobench.evidence import doubts
+from isobench.evidence.host_time import HostCheck
 from isobench.model import Doubt, Metric
 from isobench.model.errors import IncomparableError
 from isobench.model.units import LARGEST_EXPONENT, TargetName, WorkloadName
@@ -396,6 +397,8 @@ def _between_target_cells(
     few = None if paired is None else verdict.few_equal_counts(paired, metric)
     noise = analysis.noise.get(workload)
     cells = [Cell(name, workload, analysis.metric) for name in (base, head)]
+    location = analysis.between(workload, base, head)
+    check = analysis.host_check(workload, head, base)
     return Change(
         target=head,
         workload=workload,
@@ -403,7 +406,7 @@ def _between_target_cells(
         workload_class=_class_of(analysis, workload),
         base=_figure(side, cells[0], noise),
         head=_figure(side, cells[1], noise),
-        location=analysis.between(workload, base, head),
+        location=location,
         noise=noise,
         doubts=(
             *(
@@ -416,23 +419,17 @@ def _between_target_cells(
         # Of pairs, blocks in which BASE is slow are those in which HEAD is as fast.
         against={
             **_against(-around, around, (base, head), options.minimum_effect),
-            **_seen_otherwise(analysis, workload, base, head, options),
+            **({} if location is None else _seen_otherwise(check, location, base, options)),
             **_unseen((side, cells[0]), (side, cells[1]), (base, head)),
         },
     )
 
 
 def _seen_otherwise(
-    analysis: Analysis,
-    workload: WorkloadName,
-    base: TargetName,
-    head: TargetName,
-    options: ComparisonOptions,
+    check: HostCheck | None, location: Location, base: TargetName, options: ComparisonOptions
 ) -> Mapping[Status, Doubt]:
-    """Return by status the doubt that the host saw something else of these two targets."""
-    check = analysis.host_check(workload, head, base)
-    location = analysis.between(workload, base, head)
-    if check is None or location is None:
+    """Return by status the doubt that the host saw something else of a target beside `base`."""
+    if check is None:
         return {}
     interval, margin = location.interval(LEVEL), 1 + options.minimum_effect
     is_open = {
@@ -452,6 +449,7 @@ _AS_VERDICT: Final = {
     Status.SAME: model.Status.NEAR_NATIVE,
     Status.REGRESSION: model.Status.SLOWER,
 }
+
 
 # ---- judging
 

@@ -341,11 +341,6 @@ def middle(count: int) -> tuple[int, int]:
     return cut, count - cut
 
 
-def one_of_fastest(values: Sequence[float]) -> float:
-    """Return the mean of the fastest of some turns, at least one."""
-    return statistics.fmean(sorted(values)[: fastest_count(len(values))])
-
-
 def one_of_trimmed(values: Iterable[float]) -> float:
     """Return the mean on the log scale of some turns, above zero, without those that stand out."""
     return math.exp(trimmed_mean(map(math.log, values)))

@@ -88,6 +88,7 @@ class Found:
 
 def tried(case: Case) -> Found:
     """Return the verdict on a case, through a run that is written and read."""
+    chosen = rounds.by_fastest if case.by_fastest else rounds.by_round
     true: list[float] = []
     each = iter(case.blocks)
 
@@ -107,7 +108,7 @@ def tried(case: Case) -> Found:
         for number in order[block.remembered :][: block.giants]:
             takes[number] = reported[number] = block.giant
         ways[:3] = [max(block.late, one) for one in ways[:3]]
-        true.append(_log_ratio(takes, usual, by_fastest=case.by_fastest))
+        true.append(chosen(np.log(takes), np.log(usual)))
         return reported, takes, ways
 
     folder = Path(tempfile.mkdtemp(prefix="isobench-lies-"))
@@ -120,7 +121,6 @@ def tried(case: Case) -> Found:
             blocks=len(case.blocks),
             pilot=False,
         ).write(folder / "run")
-        chosen = rounds.by_fastest if case.by_fastest else rounds.by_round
         Analysis._estimator = lambda *_: chosen  # type: ignore[method-assign, assignment]
         verdict = verdict_of(Analysis(reader.load(made)))
     finally:
@@ -129,15 +129,6 @@ def tried(case: Case) -> Found:
     location = stats.estimate(np.array(true), level=host_time.LEVEL)
     ratio = location.ratio if location else math.exp(float(np.median(true)))
     return Found(case=case, verdict=verdict, ratio=ratio)
-
-
-def _log_ratio(takes: list[float], usual: list[float], *, by_fastest: bool) -> float:
-    """Return the logarithm of the ratio of the turns that count, as the cell's estimator does."""
-    if by_fastest:
-        both = (host_time.one_of_fastest(each) for each in (takes, usual))
-        return math.log(next(both) / next(both))
-    ratios = [one / other for one, other in zip(takes, usual, strict=True)]
-    return math.log(host_time.one_of_trimmed(ratios))
 
 
 def search(seed: int) -> Iterator[Found]:
